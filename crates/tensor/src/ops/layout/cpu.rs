@@ -1,0 +1,64 @@
+//! Moving elements on the CPU.
+
+use super::LayoutKernels;
+use crate::cpu::{Cpu, CpuBuffer, CpuElement, view};
+use crate::{Result, Shape};
+
+impl<E: CpuElement> LayoutKernels for Cpu<E> {
+    fn permute(&self, x: &CpuBuffer<E>, shape: &Shape, order: &[usize]) -> Result<CpuBuffer<E>> {
+        let x = view(x.as_slice(), shape).permuted_axes(order);
+        Ok(CpuBuffer::build(shape.len(), |out| {
+            for (out, &x) in out.iter_mut().zip(x.iter()) {
+                *out = x;
+            }
+        }))
+    }
+
+    fn slice(
+        &self,
+        x: &CpuBuffer<E>,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<CpuBuffer<E>> {
+        Ok(CpuBuffer::build(outer * len, |out| {
+            if len > 0 {
+                for (out, run) in out.chunks_exact_mut(len).zip(x.as_slice().chunks_exact(stride)) {
+                    out.copy_from_slice(&run[start..start + len]);
+                }
+            }
+        }))
+    }
+
+    fn pad(
+        &self,
+        x: &CpuBuffer<E>,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<CpuBuffer<E>> {
+        Ok(CpuBuffer::build(outer * stride, |out| {
+            out.fill(E::zero());
+            if len > 0 {
+                for (out, run) in out.chunks_exact_mut(stride).zip(x.as_slice().chunks_exact(len)) {
+                    out[start..start + len].copy_from_slice(run);
+                }
+            }
+        }))
+    }
+
+    fn concat(&self, parts: &[(&CpuBuffer<E>, usize)], outer: usize) -> Result<CpuBuffer<E>> {
+        let stride: usize = parts.iter().map(|(_, len)| len).sum();
+        Ok(CpuBuffer::build(outer * stride, |out| {
+            for (i, out) in out.chunks_exact_mut(stride.max(1)).enumerate() {
+                let mut start = 0;
+                for &(part, len) in parts {
+                    out[start..start + len].copy_from_slice(&part.as_slice()[i * len..(i + 1) * len]);
+                    start += len;
+                }
+            }
+        }))
+    }
+}

@@ -1,0 +1,14 @@
+//! Operations, a folder each: what it computes and its derivative (`mod.rs`), and its kernels (`cpu.rs`).
+//!
+//! Every operation is differentiable any number of times, because its backward is written in operations.
+
+pub mod compose;
+pub mod indexing;
+pub mod layout;
+pub mod map;
+pub mod matmul;
+pub mod normalize;
+pub mod outer;
+pub mod reduce;
+pub mod softmax;
+pub mod zip;

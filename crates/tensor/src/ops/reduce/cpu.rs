@@ -1,0 +1,93 @@
+//! Sums and repetition on the CPU. Sums run in the order of the elements, in blocks of independent
+//! partial sums where a contiguous run is added up, so that the result is one and the same everywhere.
+
+use super::ReduceKernels;
+use crate::cpu::{Cpu, CpuBuffer, CpuElement, view};
+use crate::{Result, Shape};
+
+impl<E: CpuElement> ReduceKernels for Cpu<E> {
+    fn sum_to(&self, x: &CpuBuffer<E>, from: &Shape, to: &Shape) -> Result<CpuBuffer<E>> {
+        let x = x.as_slice();
+        let repeated = from.repeated_axes(to).unwrap_or_default();
+        let flags = &repeated[..from.rank()];
+        if x.is_empty() {
+            return Ok(CpuBuffer::zeros(to.len()));
+        }
+        if flags.is_sorted() {
+            // trailing axes: every output is the sum of one contiguous run
+            let run = from.len() / to.len();
+            return Ok(CpuBuffer::build(to.len(), |out| {
+                for (out, run) in out.iter_mut().zip(x.chunks_exact(run)) {
+                    *out = sum(run);
+                }
+            }));
+        }
+        if flags.is_sorted_by_key(|&r| !r) {
+            // leading axes: rows are added up
+            return Ok(CpuBuffer::build(to.len(), |out| {
+                out.fill(E::zero());
+                for row in x.chunks_exact(out.len()) {
+                    for (out, &x) in out.iter_mut().zip(row) {
+                        *out += x;
+                    }
+                }
+            }));
+        }
+        let mut array = view(x, from).into_owned();
+        for (axis, _) in flags.iter().enumerate().filter(|&(_, &r)| r) {
+            array = array.sum_axis(ndarray::Axis(axis)).insert_axis(ndarray::Axis(axis));
+        }
+        Ok(CpuBuffer::from(array.iter().copied().collect::<Vec<E>>()))
+    }
+
+    fn broadcast_to(&self, x: &CpuBuffer<E>, from: &Shape, to: &Shape) -> Result<CpuBuffer<E>> {
+        let x = view(x.as_slice(), from);
+        Ok(CpuBuffer::build(to.len(), |out| {
+            let repeated = x.broadcast(&to[..]).expect("the caller checked that it broadcasts");
+            for (out, &x) in out.iter_mut().zip(repeated.iter()) {
+                *out = x;
+            }
+        }))
+    }
+}
+
+/// Sum of a contiguous run, in sixteen interleaved partial sums.
+pub(crate) fn sum<E: CpuElement>(run: &[E]) -> E {
+    let mut lanes = [E::zero(); 16];
+    let (blocks, rest) = run.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane += x;
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    fold(lanes)
+}
+
+/// Dot product of two runs of equal length, in sixteen interleaved partial sums.
+pub(crate) fn dot<E: CpuElement>(a: &[E], b: &[E]) -> E {
+    let mut lanes = [E::zero(); 16];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += a * b;
+    }
+    fold(lanes)
+}
+
+/// Adds the partial sums up as a tree.
+fn fold<E: CpuElement>(mut lanes: [E; 16]) -> E {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, &high) in low.iter_mut().zip(&*high) {
+            *low += high;
+        }
+    }
+    lanes[0]
+}

@@ -1,0 +1,9 @@
+//! Optimisers: AdamW, clipping of the gradient's norm, learning-rate schedules.
+
+mod adamw;
+mod clip;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWSettings, AdamWStep, OptimiserKernels};
+pub use clip::{clip_global_norm, global_norm};
+pub use schedule::Schedule;
