@@ -1,1 +1,48 @@
-//! plastica-eval
+//! Measuring plastic Transformers: how a run is configured, what is kept of it, and how runs are summed up
+//! and set beside the figures of the paper (arXiv 2510.21908).
+//!
+//! ```
+//! use plastica_eval::{RuleRow, Summary, comparison_table, published};
+//!
+//! let loss = Summary::of(&[0.34, 0.36, 0.35])?;
+//! let row = RuleRow {
+//!     rule: "hebbian".to_owned(),
+//!     metrics: [("loss".to_owned(), loss)].into(),
+//!     runs: 3,
+//!     failures: Vec::new(),
+//! };
+//! println!("{}", comparison_table("copying", &[row]));
+//!
+//! let copying = published().task("copying").expect("one of the paper's tasks");
+//! assert_eq!(copying.config.training.epochs, 2);
+//! # Ok::<(), plastica_eval::EvalError>(())
+//! ```
+
+mod config;
+mod error;
+mod objective;
+mod parity;
+mod published;
+mod record;
+mod run;
+mod statistics;
+mod table;
+mod tally;
+mod trace;
+mod trainer;
+
+pub use config::TrainingConfig;
+pub use error::EvalError;
+pub use objective::{Objective, SequenceObjective};
+pub use parity::{Deviation, GRADIENT_TOLERANCE, Parity, VALUE_TOLERANCE, replay};
+pub use published::{
+    Published, PublishedConfig, PublishedMetric, PublishedModel, PublishedRule, PublishedTask,
+    TaskParameters, published,
+};
+pub use record::{EpochRecord, RunRecord, RunStatus, VERSION};
+pub use run::RunConfig;
+pub use statistics::{Summary, difference_in_standard_errors};
+pub use table::{Align, Column, RuleRow, Table, comparison_table, format_number};
+pub use tally::Tally;
+pub use trace::StepTrace;
+pub use trainer::{Evaluation, Trainer, evaluate};

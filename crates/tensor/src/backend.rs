@@ -9,9 +9,9 @@ use std::fmt::Debug;
 
 use crate::Result;
 use crate::ops::{
-    indexing::IndexingKernels, layout::LayoutKernels, map::MapKernels, matmul::MatMulKernels,
-    normalize::NormalizeKernels, outer::OuterKernels, reduce::ReduceKernels, softmax::SoftmaxKernels,
-    zip::ZipKernels,
+    convolution::ConvolutionKernels, indexing::IndexingKernels, layout::LayoutKernels, map::MapKernels,
+    matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels, pooling::PoolingKernels,
+    reduce::ReduceKernels, softmax::SoftmaxKernels, zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -102,6 +102,8 @@ pub trait Backend:
     + SoftmaxKernels
     + NormalizeKernels
     + IndexingKernels
+    + ConvolutionKernels
+    + PoolingKernels
     + OuterKernels
     + OptimiserKernels
 {
@@ -117,6 +119,8 @@ impl<T> Backend for T where
         + SoftmaxKernels
         + NormalizeKernels
         + IndexingKernels
+        + ConvolutionKernels
+        + PoolingKernels
         + OuterKernels
         + OptimiserKernels
 {

@@ -6,6 +6,7 @@ pub mod optim;
 
 mod array;
 mod backend;
+mod dropout;
 mod error;
 mod shape;
 mod tape;
@@ -14,6 +15,7 @@ mod tensor;
 pub use array::Array;
 pub use backend::{Backend, Element, Storage};
 pub use cpu::Cpu;
+pub use dropout::dropout_mask;
 pub use error::{Result, TensorError};
 pub use shape::Shape;
 pub use tape::{GradMode, Grads, Op, Recorded, Tape, grad};

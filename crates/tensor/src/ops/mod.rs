@@ -2,13 +2,16 @@
 //!
 //! Every operation is differentiable any number of times, because its backward is written in operations.
 
+pub mod batch_norm;
 pub mod compose;
+pub mod convolution;
 pub mod indexing;
 pub mod layout;
 pub mod map;
 pub mod matmul;
 pub mod normalize;
 pub mod outer;
+pub mod pooling;
 pub mod reduce;
 pub mod softmax;
 pub mod zip;

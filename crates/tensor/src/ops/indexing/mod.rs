@@ -62,7 +62,7 @@ fn check_indices(op: &'static str, indices: &[u32], len: usize) -> Result<()> {
 }
 
 impl<B: Backend> Tensor<B> {
-    fn take(&self, indices: &Arc<[u32]>, run: usize, shape: Shape) -> Result<Self> {
+    pub(crate) fn take(&self, indices: &Arc<[u32]>, run: usize, shape: Shape) -> Result<Self> {
         let buffer = self.backend().take(&self.array.buffer, indices, run)?;
         let op = Take { indices: Arc::clone(indices), run };
         Tape::record(op, &[self], Array::new(self.backend(), buffer, shape))

@@ -6,6 +6,18 @@ use crate::{Result, Shape};
 
 impl<E: CpuElement> LayoutKernels for Cpu<E> {
     fn permute(&self, x: &CpuBuffer<E>, shape: &Shape, order: &[usize]) -> Result<CpuBuffer<E>> {
+        // trailing axes that stay where they are move as one run
+        let moved = order.iter().enumerate().rposition(|(to, &from)| to != from).map_or(0, |last| last + 1);
+        let run: usize = shape[moved..].iter().product();
+        if run > 1 {
+            let merged = Shape::new(&[&shape[..moved], &[run]].concat())?;
+            let runs = view(x.as_slice(), &merged).permuted_axes([&order[..moved], &[moved]].concat());
+            return Ok(CpuBuffer::build(shape.len(), |out| {
+                for (out, run) in out.chunks_exact_mut(run).zip(runs.rows()) {
+                    out.copy_from_slice(run.to_slice().expect("the last axis has kept its place"));
+                }
+            }));
+        }
         let x = view(x.as_slice(), shape).permuted_axes(order);
         Ok(CpuBuffer::build(shape.len(), |out| {
             for (out, &x) in out.iter_mut().zip(x.iter()) {

@@ -11,13 +11,14 @@ impl<E: CpuElement> MapKernels for Cpu<E> {
         Ok(match f {
             Map::Scale(c) => x.map(|x| c * x),
             Map::Shift(c) => x.map(|x| c + x),
-            Map::AtMost(c) => x.map(|x| if x < c { x } else { c }),
+            // a NaN stays one, so that it shows
+            Map::AtMost(c) => x.map(|x| if x >= c { c } else { x }),
             Map::Below(c) => x.map(|x| flag(x < c)),
             Map::Exp => x.map(E::exp),
             Map::Ln => x.map(E::ln),
             Map::Sqrt => x.map(E::sqrt),
             Map::Sigmoid => x.map(|x| one / (one + (-x).exp())),
-            Map::Relu => x.map(|x| if x > zero { x } else { zero }),
+            Map::Relu => x.map(|x| if x <= zero { zero } else { x }),
             Map::Positive => x.map(|x| flag(x > zero)),
             Map::Gelu => x.map(|x| x * x.normal_cdf()),
             Map::GeluSlope => x.map(|x| x.normal_cdf() + x * x.normal_density()),

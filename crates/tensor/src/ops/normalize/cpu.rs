@@ -1,16 +1,16 @@
-//! Standardising rows on the CPU.
+//! Standardising groups of elements on the CPU.
 
-use super::NormalizeKernels;
+use super::{Groups, NormalizeKernels};
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 use crate::ops::reduce::{dot, sum};
 
 impl<E: CpuElement> NormalizeKernels for Cpu<E> {
-    fn normalize(&self, x: &CpuBuffer<E>, cols: usize, eps: f64) -> Result<CpuBuffer<E>> {
+    fn normalize(&self, x: &CpuBuffer<E>, groups: Groups, eps: f64) -> Result<CpuBuffer<E>> {
         let x = x.as_slice();
         Ok(CpuBuffer::build(x.len(), |out| {
-            for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(cols)) {
-                standardise(x, eps, out);
+            for group in 0..groups.count {
+                standardise(x, groups, group, eps, out);
             }
         }))
     }
@@ -19,36 +19,66 @@ impl<E: CpuElement> NormalizeKernels for Cpu<E> {
         &self,
         x: &CpuBuffer<E>,
         g: &CpuBuffer<E>,
-        cols: usize,
+        groups: Groups,
         eps: f64,
     ) -> Result<CpuBuffer<E>> {
-        let (x, g) = (x.as_slice(), g.as_slice());
-        let n = E::of(cols as f64);
-        let mut hat = vec![E::zero(); cols];
+        let (x, g, n) = (x.as_slice(), g.as_slice(), E::of(groups.size() as f64));
         Ok(CpuBuffer::build(x.len(), |out| {
-            for ((x, g), out) in
-                x.chunks_exact(cols).zip(g.chunks_exact(cols)).zip(out.chunks_exact_mut(cols))
-            {
-                let r = standardise(x, eps, &mut hat);
-                let (mean, along) = (sum(g) / n, dot(g, &hat) / n);
-                for ((out, &g), &hat) in out.iter_mut().zip(g).zip(&hat) {
-                    *out = r * (g - mean - hat * along);
+            for group in 0..groups.count {
+                // the output holds x̂ until it is done with
+                let r = standardise(x, groups, group, eps, out);
+                let (mut mean, mut along) = (E::zero(), E::zero());
+                for at in groups.runs(group) {
+                    mean += sum(&g[at.clone()]);
+                    along += dot(&g[at.clone()], &out[at]);
+                }
+                (mean, along) = (mean / n, along / n);
+                for at in groups.runs(group) {
+                    for (out, &g) in out[at.clone()].iter_mut().zip(&g[at]) {
+                        *out = r * (g - mean - *out * along);
+                    }
                 }
             }
         }))
     }
+
+    fn moments(&self, x: &CpuBuffer<E>, groups: Groups) -> Result<(CpuBuffer<E>, CpuBuffer<E>)> {
+        let (x, n) = (x.as_slice(), E::of(groups.size() as f64));
+        let means = CpuBuffer::build(groups.count, |means| {
+            for (group, mean) in means.iter_mut().enumerate() {
+                *mean = mean_of(x, groups, group);
+            }
+        });
+        let variances = CpuBuffer::build(groups.count, |variances| {
+            for (group, (variance, &mean)) in variances.iter_mut().zip(means.as_slice()).enumerate() {
+                let squares = |run: &[E]| run.iter().map(|&x| (x - mean) * (x - mean)).sum::<E>();
+                *variance = groups.runs(group).map(|at| squares(&x[at])).sum::<E>() / n;
+            }
+        });
+        Ok((means, variances))
+    }
 }
 
-/// Writes the standardised row, returns `1/sqrt(variance + eps)`.
-fn standardise<E: CpuElement>(x: &[E], eps: f64, out: &mut [E]) -> E {
-    let n = E::of(x.len() as f64);
-    let mean = sum(x) / n;
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = x - mean;
+fn mean_of<E: CpuElement>(x: &[E], groups: Groups, group: usize) -> E {
+    groups.runs(group).map(|at| sum(&x[at])).sum::<E>() / E::of(groups.size() as f64)
+}
+
+/// Writes the standardised group, returns `1/sqrt(variance + eps)`.
+fn standardise<E: CpuElement>(x: &[E], groups: Groups, group: usize, eps: f64, out: &mut [E]) -> E {
+    let mean = mean_of(x, groups, group);
+    let mut squares = E::zero();
+    for at in groups.runs(group) {
+        let out = &mut out[at.clone()];
+        for (out, &x) in out.iter_mut().zip(&x[at]) {
+            *out = x - mean;
+        }
+        squares += dot(out, out);
     }
-    let r = E::one() / (dot(out, out) / n + E::of(eps)).sqrt();
-    for out in out {
-        *out *= r;
+    let r = E::one() / (squares / E::of(groups.size() as f64) + E::of(eps)).sqrt();
+    for at in groups.runs(group) {
+        for out in &mut out[at] {
+            *out *= r;
+        }
     }
     r
 }

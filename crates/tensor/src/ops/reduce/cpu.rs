@@ -3,6 +3,7 @@
 
 use super::ReduceKernels;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement, view};
+use crate::ops::zip::{Walk, walk};
 use crate::{Result, Shape};
 
 impl<E: CpuElement> ReduceKernels for Cpu<E> {
@@ -13,22 +14,19 @@ impl<E: CpuElement> ReduceKernels for Cpu<E> {
         if x.is_empty() {
             return Ok(CpuBuffer::zeros(to.len()));
         }
-        if flags.is_sorted() {
-            // trailing axes: every output is the sum of one contiguous run
-            let run = from.len() / to.len();
-            return Ok(CpuBuffer::build(to.len(), |out| {
-                for (out, run) in out.iter_mut().zip(x.chunks_exact(run)) {
-                    *out = sum(run);
-                }
-            }));
-        }
-        if flags.is_sorted_by_key(|&r| !r) {
-            // leading axes: rows are added up
+        if let Some(run) = runs(flags, from) {
+            // every output is the sum, over the leading axes, of sums of contiguous runs
             return Ok(CpuBuffer::build(to.len(), |out| {
                 out.fill(E::zero());
-                for row in x.chunks_exact(out.len()) {
-                    for (out, &x) in out.iter_mut().zip(row) {
-                        *out += x;
+                for block in x.chunks_exact(out.len() * run) {
+                    if run == 1 {
+                        for (out, &x) in out.iter_mut().zip(block) {
+                            *out += x;
+                        }
+                    } else {
+                        for (out, run) in out.iter_mut().zip(block.chunks_exact(run)) {
+                            *out += sum(run);
+                        }
                     }
                 }
             }));
@@ -41,14 +39,37 @@ impl<E: CpuElement> ReduceKernels for Cpu<E> {
     }
 
     fn broadcast_to(&self, x: &CpuBuffer<E>, from: &Shape, to: &Shape) -> Result<CpuBuffer<E>> {
-        let x = view(x.as_slice(), from);
-        Ok(CpuBuffer::build(to.len(), |out| {
-            let repeated = x.broadcast(&to[..]).expect("the caller checked that it broadcasts");
-            for (out, &x) in out.iter_mut().zip(repeated.iter()) {
-                *out = x;
+        let x = x.as_slice();
+        if to.is_empty() {
+            return Ok(CpuBuffer::zeros(0));
+        }
+        Ok(CpuBuffer::build(to.len(), |out| match walk(from, to) {
+            Some(Walk::Whole) => out.copy_from_slice(x),
+            Some(Walk::Cycled) => out.chunks_exact_mut(x.len()).for_each(|out| out.copy_from_slice(x)),
+            Some(Walk::Held(run)) => {
+                for (out, &x) in out.chunks_exact_mut(run).zip(x.iter().cycle()) {
+                    out.fill(x);
+                }
+            }
+            None => {
+                let x = view(x, from);
+                let repeated = x.broadcast(&to[..]).expect("the caller checked that it broadcasts");
+                for (out, &x) in out.iter_mut().zip(repeated.iter()) {
+                    *out = x;
+                }
             }
         }))
     }
+}
+
+/// The length of the contiguous runs that a sum over the flagged axes adds up, if those axes are leading
+/// ones and trailing ones and none between.
+fn runs(summed: &[bool], from: &Shape) -> Option<usize> {
+    // axes of length 1 are summed or not
+    let axes = || summed.iter().zip(from.iter()).filter(|&(_, &n)| n != 1);
+    let run = axes().rev().take_while(|&(&s, _)| s).map(|(_, &n)| n).product();
+    let mut between = axes().skip_while(|&(&s, _)| s).skip_while(|&(&s, _)| !s);
+    between.all(|(&s, _)| s).then_some(run)
 }
 
 /// Sum of a contiguous run, in sixteen interleaved partial sums.

@@ -32,28 +32,36 @@ impl<E: CpuElement> ZipKernels for Cpu<E> {
 }
 
 /// How an operand's elements lie along the output.
-enum Walk {
+pub(crate) enum Walk {
     /// One for each output element.
     Whole,
     /// The operand again and again: it has the output's last axes.
     Cycled,
-    /// Each element for a run of this many: it has the output's first axes.
+    /// The operand again and again, each element for a run of this many: it has axes in the middle.
     Held(usize),
 }
 
-fn walk(operand: &Shape, out: &Shape) -> Option<Walk> {
+/// How `operand`, broadcast to `out`, is walked along; `None` when its axes are too scattered to say.
+pub(crate) fn walk(operand: &Shape, out: &Shape) -> Option<Walk> {
     if operand.len() == out.len() {
         return Some(Walk::Whole);
     }
-    let repeated = out.repeated_axes(operand)?;
-    let repeated = &repeated[..out.rank()];
-    // axes of length 1 neither repeat nor distinguish
-    let flags: Vec<bool> =
-        repeated.iter().zip(out.iter()).filter(|&(_, &n)| n != 1).map(|(&r, _)| r).collect();
-    if flags.is_sorted_by_key(|&r| !r) {
-        return Some(Walk::Cycled);
+    if operand.len() == 1 {
+        return Some(Walk::Held(out.len()));
     }
-    flags.is_sorted().then(|| Walk::Held(out.len() / operand.len()))
+    let repeated = out.repeated_axes(operand)?;
+    // axes of length 1 neither repeat nor distinguish; repeated ones in front make the walk start again
+    let mut axes = repeated.iter().zip(out.iter()).filter(|&(_, &n)| n != 1).skip_while(|&(&r, _)| r).peekable();
+    while axes.next_if(|&(&r, _)| !r).is_some() {}
+    let mut run = 1;
+    while let Some((_, &n)) = axes.next_if(|&(&r, _)| r) {
+        run *= n;
+    }
+    match (axes.next(), run) {
+        (Some(_), _) => None,
+        (None, 1) => Some(Walk::Cycled),
+        (None, run) => Some(Walk::Held(run)),
+    }
 }
 
 fn zip_with<E: CpuElement>(
@@ -87,14 +95,14 @@ fn zip_with<E: CpuElement>(
             }
         }
         (Some(Walk::Whole), Some(Walk::Held(run))) => {
-            for ((z, x), &y) in z.chunks_exact_mut(run).zip(x.chunks_exact(run)).zip(y) {
+            for ((z, x), &y) in z.chunks_exact_mut(run).zip(x.chunks_exact(run)).zip(y.iter().cycle()) {
                 for (z, &x) in z.iter_mut().zip(x) {
                     *z = f(x, y);
                 }
             }
         }
         (Some(Walk::Held(run)), Some(Walk::Whole)) => {
-            for ((z, y), &x) in z.chunks_exact_mut(run).zip(y.chunks_exact(run)).zip(x) {
+            for ((z, y), &x) in z.chunks_exact_mut(run).zip(y.chunks_exact(run)).zip(x.iter().cycle()) {
                 for (z, &y) in z.iter_mut().zip(y) {
                     *z = f(x, y);
                 }

@@ -8,6 +8,8 @@ use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor};
 
 mod cpu;
 
+pub(crate) use cpu::{Walk, walk};
+
 /// A function applied to every pair of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zip {

@@ -1,0 +1,127 @@
+//! Checkpoints: safetensors files under the published parameter names, the configuration in the metadata.
+//!
+//! Values are stored as f32, so a file written by one backend is read by every other, and by PyTorch by name.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use plastica_tensor::{Array, Backend, Element, Shape};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::{ModelConfig, ModelError, Parameters, Result};
+
+/// Metadata key of the model's configuration, as JSON.
+const CONFIG_KEY: &str = "plastica.model";
+
+/// Largest file that will be read, in bytes: beyond any model of this kind.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// A model's configuration and parameters, and whatever else the writer had to say.
+#[derive(Debug, Clone)]
+pub struct Checkpoint<B: Backend> {
+    /// The model's configuration.
+    pub config: ModelConfig,
+    /// Its parameters.
+    pub parameters: Parameters<B>,
+    /// Further metadata by key, such as the task trained on.
+    pub metadata: HashMap<String, String>,
+}
+
+fn error(path: &Path, message: impl Into<String>) -> ModelError {
+    ModelError::Checkpoint { path: path.to_owned(), message: message.into() }
+}
+
+impl<B: Backend> Checkpoint<B> {
+    /// Writes the checkpoint: to a temporary file beside it, then renamed, so that a file of this name is
+    /// always whole.
+    ///
+    /// # Errors
+    /// [`ModelError::Checkpoint`] when the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut bytes = Vec::with_capacity(self.parameters.names().len());
+        for (name, array) in self.parameters.iter() {
+            let values = array.to_vec()?;
+            let data: Vec<u8> = values.iter().flat_map(|v| (v.wide() as f32).to_le_bytes()).collect();
+            bytes.push((name, array.shape(), data));
+        }
+        let mut views = Vec::with_capacity(bytes.len());
+        for (name, shape, data) in &bytes {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data);
+            views.push((*name, view.map_err(|e| error(path, format!("'{name}' can't be written: {e}")))?));
+        }
+        let config = serde_json::to_string(&self.config)
+            .map_err(|e| error(path, format!("the configuration can't be written: {e}")))?;
+        let mut metadata = self.metadata.clone();
+        metadata.insert(CONFIG_KEY.into(), config);
+        let file = safetensors::serialize(views, Some(metadata))
+            .map_err(|e| error(path, format!("it can't be written: {e}")))?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || -> std::io::Result<()> {
+            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+            temporary.write_all(&file)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|e| error(path, format!("it can't be written: {e}")))
+    }
+
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// [`ModelError::Checkpoint`] when the file cannot be read, is cut short, is none of ours, or holds other
+    /// parameters than its configuration asks for.
+    pub fn read(path: &Path, backend: &B) -> Result<Self> {
+        let size = std::fs::metadata(path).map_err(|e| error(path, format!("it can't be read: {e}")))?.len();
+        if size > MAX_BYTES {
+            return Err(error(path, format!("it has {size} bytes; a checkpoint has at most {MAX_BYTES}")));
+        }
+        let bytes = std::fs::read(path).map_err(|e| error(path, format!("it can't be read: {e}")))?;
+        Self::parse(&bytes, path, backend)
+    }
+
+    /// Reads a checkpoint from memory; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(bytes: &[u8], path: &Path, backend: &B) -> Result<Self> {
+        let whole = "it is not a whole safetensors file, as `cargo xtask train` writes them";
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|e| error(path, format!("{whole}: {e}")))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| error(path, format!("{whole}: {e}")))?;
+        let mut metadata = header.metadata().clone().unwrap_or_default();
+        let Some(config) = metadata.remove(CONFIG_KEY) else {
+            let message = format!(
+                "it is a safetensors file without '{CONFIG_KEY}' in its metadata: not a checkpoint of plastica"
+            );
+            return Err(error(path, message));
+        };
+        let config: ModelConfig = serde_json::from_str(&config)
+            .map_err(|e| error(path, format!("its configuration can't be read: {e}")))?;
+        config.validate().map_err(|e| error(path, e.to_string()))?;
+        let mut named = Vec::new();
+        for (name, view) in file.tensors() {
+            named.push((
+                name.clone(),
+                read_array(backend, &view).map_err(|e| error(path, format!("'{name}': {e}")))?,
+            ));
+        }
+        let parameters = Parameters::from_named(&config, named).map_err(|e| error(path, e.to_string()))?;
+        Ok(Self { config, parameters, metadata })
+    }
+}
+
+/// The values of a stored f32 tensor.
+///
+/// # Errors
+/// A message that says what is wrong with the tensor.
+pub fn read_array<B: Backend>(backend: &B, view: &TensorView<'_>) -> Result<Array<B>, String> {
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("its elements are {:?}, where F32 is read", view.dtype()));
+    }
+    let shape = Shape::new(view.shape()).map_err(|e| e.to_string())?;
+    let (words, _) = view.data().as_chunks::<4>();
+    let values = words.iter().map(|&word| B::Elem::of(f64::from(f32::from_le_bytes(word)))).collect();
+    Array::from_vec(backend, values, shape).map_err(|e| e.to_string())
+}

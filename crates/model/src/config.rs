@@ -1,0 +1,212 @@
+//! What a plastic Transformer is made of.
+
+use plastica_rules::{Neuromodulation, Rule};
+use plastica_tensor::Shape;
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelError, Result};
+
+/// Largest size of any field: far above every use, far below where products of two would overflow.
+const MAX_SIZE: usize = 1 << 20;
+
+/// The configuration of a plastic Transformer. Defaults are the published ones for the sequence tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Width of an input, at least 1.
+    pub input_dim: usize,
+    /// o: number of outputs, at least 1.
+    pub output_dim: usize,
+    /// d: width of the residual stream, a multiple of `num_heads`.
+    pub model_dim: usize,
+    /// H: attention heads, at least 1.
+    pub num_heads: usize,
+    /// L: blocks, at least 1.
+    pub num_layers: usize,
+    /// f: width of the feed-forward layers, at least 1.
+    pub ffn_dim: usize,
+    /// a: auxiliary outputs, which exist only to feed the internal loss; may be 0.
+    pub aux_dim: usize,
+    /// Probability of dropping an element in training, in [0, 1).
+    pub dropout: f64,
+    /// The plasticity rule.
+    pub rule: Rule,
+    /// η0: largest learning rate of the fast weights, in (0, 1].
+    pub eta0: f64,
+    /// The change's norm from which the rate is turned down, above 0.
+    pub max_norm: f64,
+    /// Initial value of α and β.
+    pub plasticity_init: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        let Neuromodulation { eta0, max_norm } = Neuromodulation::default();
+        Self {
+            input_dim: 1,
+            output_dim: 1,
+            model_dim: 128,
+            num_heads: 4,
+            num_layers: 2,
+            ffn_dim: 256,
+            aux_dim: 4,
+            dropout: 0.1,
+            rule: Rule::Hebbian,
+            eta0,
+            max_norm,
+            plasticity_init: 0.02,
+        }
+    }
+}
+
+/// What a parameter starts from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Init {
+    /// Uniform in ± this.
+    Uniform(f64),
+    /// The same everywhere.
+    Constant(f64),
+}
+
+/// One parameter of the configured model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ParameterSpec {
+    pub name: String,
+    pub shape: Shape,
+    pub init: Init,
+}
+
+impl ModelConfig {
+    /// Checks every field, and the fields against each other.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] that names the field, its value and what would have been right.
+    pub fn validate(&self) -> Result<()> {
+        let config = |field, value: String, rule: String| Err(ModelError::Config { field, value, rule });
+        let sizes = [
+            ("input_dim", self.input_dim),
+            ("output_dim", self.output_dim),
+            ("model_dim", self.model_dim),
+            ("num_heads", self.num_heads),
+            ("num_layers", self.num_layers),
+            ("ffn_dim", self.ffn_dim),
+        ];
+        for (field, size) in sizes {
+            if !(1..=MAX_SIZE).contains(&size) {
+                return config(field, size.to_string(), format!("it must lie in 1..={MAX_SIZE}"));
+            }
+        }
+        if self.aux_dim > MAX_SIZE {
+            return config("aux_dim", self.aux_dim.to_string(), format!("it must lie in 0..={MAX_SIZE}"));
+        }
+        if !self.model_dim.is_multiple_of(self.num_heads) {
+            let rule = format!("it must divide model_dim = {}", self.model_dim);
+            return config("num_heads", self.num_heads.to_string(), rule);
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return config("dropout", self.dropout.to_string(), "it must lie in [0, 1)".into());
+        }
+        if !self.plasticity_init.is_finite() {
+            return config("plasticity_init", self.plasticity_init.to_string(), "it must be finite".into());
+        }
+        self.neuromodulation().validate().or_else(|error| match error {
+            plastica_rules::RuleError::Setting { field, value, rule } => {
+                config(field, value.to_string(), rule.into())
+            }
+            other => Err(other.into()),
+        })
+    }
+
+    /// The neuromodulator's constants.
+    pub fn neuromodulation(&self) -> Neuromodulation {
+        Neuromodulation { eta0: self.eta0, max_norm: self.max_norm }
+    }
+
+    /// Width of the head: outputs, gate, auxiliary outputs.
+    pub fn head_dim(&self) -> usize {
+        self.output_dim + 1 + self.aux_dim
+    }
+
+    /// Every parameter, under its published name, in a fixed order: linear layers uniform in
+    /// ±1/sqrt(fan-in), the attention's in-projection Xavier-uniform and its biases 0, layer norms 1 and 0.
+    pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
+        let mut list = Vec::new();
+        let mut add = |name: String, shape: Shape, init: Init| list.push(ParameterSpec { name, shape, init });
+        let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
+        let fan_in = |inp: usize| Init::Uniform(1.0 / (inp as f64).sqrt());
+        let linear = |add: &mut dyn FnMut(String, Shape, Init), name: &str, out: usize, inp: usize| {
+            add(format!("{name}.weight"), [out, inp].into(), fan_in(inp));
+            add(format!("{name}.bias"), [out].into(), fan_in(inp));
+        };
+        let norm = |add: &mut dyn FnMut(String, Shape, Init), name: &str| {
+            add(format!("{name}.weight"), [d].into(), Init::Constant(1.0));
+            add(format!("{name}.bias"), [d].into(), Init::Constant(0.0));
+        };
+        linear(&mut add, "input_proj", d, self.input_dim);
+        for block in 0..self.num_layers {
+            let at = format!("blocks.{block}");
+            norm(&mut add, &format!("{at}.ln1"));
+            let xavier = (6.0 / (4 * d) as f64).sqrt();
+            add(format!("{at}.self_attn.in_proj_weight"), [3 * d, d].into(), Init::Uniform(xavier));
+            add(format!("{at}.self_attn.in_proj_bias"), [3 * d].into(), Init::Constant(0.0));
+            add(format!("{at}.self_attn.out_proj.weight"), [d, d].into(), fan_in(d));
+            add(format!("{at}.self_attn.out_proj.bias"), [d].into(), Init::Constant(0.0));
+            norm(&mut add, &format!("{at}.ln2"));
+            for (layer, out, inp) in [("fc1", f, d), ("fc2", d, f)] {
+                let at = format!("{at}.feed_forward.{layer}");
+                linear(&mut add, &at, out, inp);
+                add(format!("{at}.alpha"), [out, inp].into(), Init::Constant(self.plasticity_init));
+                add(format!("{at}.beta"), [out].into(), Init::Constant(self.plasticity_init));
+            }
+        }
+        norm(&mut add, "final_ln");
+        linear(&mut add, "head", n, d);
+        if self.rule == Rule::Gradient {
+            add("internal_proj.weight".into(), [n, n].into(), fan_in(n));
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut ModelConfig), message: &str) {
+        let mut config = ModelConfig::default();
+        change(&mut config);
+        assert_eq!(config.validate().unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn errors_name_the_field_the_value_and_what_would_be_right() {
+        check(|c| c.num_heads = 3, "model.num_heads = 3 won't do: it must divide model_dim = 128");
+        check(|c| c.num_layers = 0, "model.num_layers = 0 won't do: it must lie in 1..=1048576");
+        check(|c| c.dropout = 1.0, "model.dropout = 1 won't do: it must lie in [0, 1)");
+        check(|c| c.dropout = f64::NAN, "model.dropout = NaN won't do: it must lie in [0, 1)");
+        check(|c| c.max_norm = 0.0, "model.max_norm = 0 won't do: it must be above 0 and finite");
+        check(
+            |c| c.eta0 = 1.5,
+            "model.eta0 = 1.5 won't do: it must lie in (0, 1]: fast weights decay by 1 − η, η at most eta0",
+        );
+    }
+
+    #[test]
+    fn the_published_configuration_is_valid_and_has_the_published_names() {
+        let config = ModelConfig { rule: Rule::Gradient, ..ModelConfig::default() };
+        config.validate().unwrap();
+        let names: Vec<String> = config.parameters().into_iter().map(|p| p.name).collect();
+        assert_eq!(names.len(), 2 + 2 * 16 + 2 + 2 + 1);
+        for name in
+            ["blocks.1.feed_forward.fc2.alpha", "blocks.0.self_attn.in_proj_weight", "internal_proj.weight"]
+        {
+            assert!(names.iter().any(|n| n == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = serde_json::from_str::<ModelConfig>(r#"{"model_dims": 64}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `model_dims`"), "{error}");
+    }
+}

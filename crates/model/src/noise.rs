@@ -1,0 +1,93 @@
+//! Dropout in training: every mask from a generator of its own episode and place.
+//!
+//! An episode's masks depend on nothing but its key: not on which episodes share its batch, nor on whether
+//! the sequence is read step by step or at once.
+
+use plastica_tensor::{Backend, Tensor, dropout_mask};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::Result;
+
+/// Where in a block an element is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// The attention's probabilities.
+    Probabilities,
+    /// The attention's output.
+    Attention,
+    /// GELU's output.
+    Hidden,
+    /// The feed-forward's output.
+    Output,
+}
+
+const SITES: usize = 4;
+
+/// The source of a batch's dropout masks.
+#[derive(Debug, Clone)]
+pub struct Noise {
+    p: f64,
+    /// By block and site, then by episode.
+    generators: Vec<Vec<ChaCha8Rng>>,
+}
+
+impl Noise {
+    /// Masks that drop with probability `p`, for a model of `num_layers` blocks and an episode for each key.
+    pub fn new(p: f64, num_layers: usize, keys: &[u64]) -> Self {
+        let generator = |key: u64, stream: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(key);
+            rng.set_stream(stream as u64);
+            rng
+        };
+        let generators = (0..num_layers * SITES)
+            .map(|stream| keys.iter().map(|&key| generator(key, stream)).collect())
+            .collect();
+        Self { p, generators }
+    }
+
+    /// The dropout of one block.
+    pub(crate) fn of_block(noise: Option<&mut Self>, block: usize) -> BlockNoise<'_> {
+        BlockNoise { noise, block }
+    }
+}
+
+/// The dropout of one block; none in evaluation.
+#[derive(Debug)]
+pub(crate) struct BlockNoise<'a> {
+    noise: Option<&'a mut Noise>,
+    block: usize,
+}
+
+impl BlockNoise<'_> {
+    /// The next mask `[B, row]` of a place: 0, or 1/(1 − p); `None` where nothing is dropped.
+    fn mask<B: Backend>(&mut self, backend: &B, site: Site, row: usize) -> Result<Option<Tensor<B>>> {
+        let Some(noise) = self.noise.as_mut().filter(|noise| noise.p > 0.0) else { return Ok(None) };
+        let generators = &mut noise.generators[self.block * SITES + site as usize];
+        Ok(Some(dropout_mask(backend, generators, row, noise.p)?))
+    }
+
+    /// Drops elements of `x` `[B, ..]` and scales up the rest.
+    pub(crate) fn drop<B: Backend>(&mut self, x: &Tensor<B>, site: Site) -> Result<Tensor<B>> {
+        let row = x.shape().len() / x.shape()[0].max(1);
+        match self.mask(x.backend(), site, row)? {
+            Some(mask) => Ok(x.mul(&mask.reshape(x.shape())?)?),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// Drops attention probabilities `[B, H, S, total]` of the last S steps: a step draws for the keys that it
+    /// can see, in its turn, as it would alone.
+    pub(crate) fn drop_probabilities<B: Backend>(&mut self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        let [_, heads, steps, total] = x.shape()[..] else { unreachable!("probabilities have four axes") };
+        let mut rows = Vec::with_capacity(steps);
+        for visible in total - steps + 1..=total {
+            let Some(mask) = self.mask(x.backend(), Site::Probabilities, heads * visible)? else {
+                return Ok(x.clone());
+            };
+            let batch = mask.shape()[0];
+            rows.push(mask.reshape([batch, heads, 1, visible])?.pad(3, 0, total)?);
+        }
+        Ok(x.mul(&Tensor::concat(&rows.iter().collect::<Vec<_>>(), 2)?)?)
+    }
+}

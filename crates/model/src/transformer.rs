@@ -1,0 +1,414 @@
+//! The plastic Transformer: a pre-norm decoder whose feed-forward layers carry fast weights.
+//!
+//! To be read beside the equations (arXiv 2510.21908, section 3). At step t, in every block,
+//!
+//! ```text
+//! u   = LN1(x)                              keys and values of every earlier u are cached
+//! x  ← x + drop(Attn(q = u_t; k, v = u_1..u_t))
+//! z   = LN2(x)
+//! y1  = (W1 + F1) z + b1 + c1
+//! y2  = (W2 + F2) drop(GELU(y1)) + b2 + c2
+//! x  ← x + drop(y2)
+//! ```
+//!
+//! then `raw = Head(LN(x)) = [outputs; g; aux]`, and then every plastic layer's F and c change.
+
+use plastica_rules::{Credit, FastWeights, LayerTrace, PlasticLinear, Plasticity, Rule};
+use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
+
+use crate::noise::{BlockNoise, Site};
+use crate::{
+    Diagnostics, ModelConfig, ModelError, Noise, Parameters, Result, SequenceModel, SequenceOutput,
+    StepOutput,
+};
+
+/// Added to the variance in layer normalisation.
+const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// A plastic Transformer, bound to its parameters.
+#[derive(Debug)]
+pub struct PlasticTransformer<B: Backend> {
+    config: ModelConfig,
+    backend: B,
+    input_proj: Linear<B>,
+    blocks: Vec<Block<B>>,
+    final_ln: LayerNorm<B>,
+    head: Linear<B>,
+    /// R, of the internal loss; the gradient rule's alone.
+    internal_proj: Option<Tensor<B>>,
+    plasticity: Plasticity<B>,
+    /// Whether an outer gradient will be asked for: the parameters are on a tape.
+    training: bool,
+}
+
+#[derive(Debug)]
+struct Linear<B: Backend> {
+    weight: Tensor<B>,
+    bias: Tensor<B>,
+}
+
+#[derive(Debug)]
+struct LayerNorm<B: Backend> {
+    weight: Tensor<B>,
+    bias: Tensor<B>,
+}
+
+#[derive(Debug)]
+struct Attention<B: Backend> {
+    in_proj: Linear<B>,
+    out_proj: Linear<B>,
+    num_heads: usize,
+}
+
+#[derive(Debug)]
+struct Block<B: Backend> {
+    ln1: LayerNorm<B>,
+    self_attn: Attention<B>,
+    ln2: LayerNorm<B>,
+    fc1: PlasticLinear<B>,
+    fc2: PlasticLinear<B>,
+}
+
+/// What a plastic Transformer carries from step to step, for a batch of episodes.
+#[derive(Debug, Clone)]
+pub struct PlasticState<B: Backend> {
+    batch: usize,
+    step: usize,
+    /// A block each: keys and values of every earlier step, `[B, H, t, d/H]`.
+    caches: Vec<Option<(Tensor<B>, Tensor<B>)>>,
+    /// fc1 and fc2 of block 0, then of block 1, and so on.
+    fast: Vec<FastWeights<B>>,
+    noise: Option<Noise>,
+}
+
+impl<B: Backend> PlasticState<B> {
+    /// Steps read so far.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// The fast weights: fc1 and fc2 of block 0, then of block 1, and so on.
+    pub fn fast_weights(&self) -> &[FastWeights<B>] {
+        &self.fast
+    }
+}
+
+impl<B: Backend> Linear<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        Ok(x.linear(&self.weight, &self.bias)?)
+    }
+}
+
+impl<B: Backend> LayerNorm<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        Ok(x.layer_norm(&self.weight, &self.bias, LAYER_NORM_EPS)?)
+    }
+}
+
+impl<B: Backend> Attention<B> {
+    /// Causal attention of `u` `[B, S, d]`, the sequence's next S steps, to itself and to all steps cached.
+    fn forward(
+        &self,
+        u: &Tensor<B>,
+        cache: &mut Option<(Tensor<B>, Tensor<B>)>,
+        noise: &mut BlockNoise<'_>,
+    ) -> Result<Tensor<B>> {
+        let [batch, steps, width] = u.shape()[..] else { unreachable!("the model passes [B, S, d]") };
+        let per_head = width / self.num_heads;
+        let qkv = self.in_proj.forward(u)?;
+        let heads = |part: usize| -> Result<Tensor<B>> {
+            let part = qkv.slice(2, part * width, width)?;
+            Ok(if steps == 1 {
+                part.reshape([batch, self.num_heads, 1, per_head])?
+            } else {
+                part.reshape([batch, steps, self.num_heads, per_head])?.permute(&[0, 2, 1, 3])?
+            })
+        };
+        let (q, mut k, mut v) = (heads(0)?, heads(1)?, heads(2)?);
+        if let Some((earlier_k, earlier_v)) = cache {
+            k = Tensor::concat(&[earlier_k, &k], 2)?;
+            v = Tensor::concat(&[earlier_v, &v], 2)?;
+        }
+        let mut scores = q.matmul_transposed(&k, false, true)?.scale(1.0 / (per_head as f64).sqrt())?;
+        if steps > 1 {
+            scores = scores.add(&causal_mask(u.backend(), steps, k.shape()[2])?)?;
+        }
+        *cache = Some((k, v.clone()));
+        let probabilities = noise.drop_probabilities(&scores.softmax()?)?;
+        let mixed = probabilities.matmul(&v)?;
+        let joined = if steps == 1 { mixed } else { mixed.permute(&[0, 2, 1, 3])? };
+        self.out_proj.forward(&joined.reshape([batch, steps, width])?)
+    }
+}
+
+/// 0 where step `i` of the last `steps` may look at step `j` of `total`, −∞ where it may not, `[steps, total]`.
+fn causal_mask<B: Backend>(backend: &B, steps: usize, total: usize) -> Result<Tensor<B>> {
+    let past = total - steps;
+    let value = |i: usize, j: usize| B::Elem::of(if j <= past + i { 0.0 } else { f64::NEG_INFINITY });
+    let values = (0..steps).flat_map(|i| (0..total).map(move |j| value(i, j))).collect();
+    Ok(Tensor::from_vec(backend, values, [steps, total])?)
+}
+
+impl<B: Backend> Block<B> {
+    /// One block over the next S steps `x` `[B, S, d]`. `traces` takes what the plastic layers saw; `watch` is
+    /// applied to their outputs before anything reads them.
+    fn forward(
+        &self,
+        mut x: Tensor<B>,
+        cache: &mut Option<(Tensor<B>, Tensor<B>)>,
+        fast: &[FastWeights<B>],
+        noise: &mut BlockNoise<'_>,
+        traces: &mut Vec<LayerTrace<B>>,
+        watch: impl Fn(Tensor<B>) -> Tensor<B>,
+    ) -> Result<Tensor<B>> {
+        let u = self.ln1.forward(&x)?;
+        let attended = self.self_attn.forward(&u, cache, noise)?;
+        x = x.add(&noise.drop(&attended, Site::Attention)?)?;
+        let z = self.ln2.forward(&x)?;
+        let mut plastic =
+            |layer: &PlasticLinear<B>, fast: &FastWeights<B>, input: Tensor<B>| -> Result<Tensor<B>> {
+                let output = watch(layer.forward(&input, fast)?);
+                traces.push(LayerTrace { input, output: output.clone(), internal_gradient: None });
+                Ok(output)
+            };
+        let [batch, steps, width] = x.shape()[..] else { unreachable!("the model passes [B, S, d]") };
+        let y1 = plastic(&self.fc1, &fast[0], z.reshape([batch * steps, width])?)?;
+        let hidden = y1.gelu()?.reshape([batch, steps, y1.shape()[1]])?;
+        let hidden = noise.drop(&hidden, Site::Hidden)?.reshape(y1.shape())?;
+        let y2 = plastic(&self.fc2, &fast[1], hidden)?.reshape(x.shape())?;
+        Ok(x.add(&noise.drop(&y2, Site::Output)?)?)
+    }
+
+    fn plastic_layers(&self) -> [&PlasticLinear<B>; 2] {
+        [&self.fc1, &self.fc2]
+    }
+}
+
+impl<B: Backend> PlasticTransformer<B> {
+    /// The model for evaluation: nothing is tracked.
+    ///
+    /// # Errors
+    /// When the parameters are not what the configuration asks for.
+    pub fn new(config: &ModelConfig, parameters: &Parameters<B>) -> Result<Self> {
+        Self::bind(config, parameters, Credit::Detached, false, |array| Tensor::from(array.clone()))
+    }
+
+    /// The model for training, with its parameters as leaves of `tape`; the leaves come back beside it, in the
+    /// parameters' order.
+    ///
+    /// # Errors
+    /// When the parameters are not what the configuration asks for.
+    pub fn tracked(
+        config: &ModelConfig,
+        parameters: &Parameters<B>,
+        credit: Credit,
+        tape: &Tape<B>,
+    ) -> Result<(Self, Vec<Tensor<B>>)> {
+        let mut leaves = Vec::with_capacity(parameters.arrays().len());
+        let model = Self::bind(config, parameters, credit, true, |array| {
+            let leaf = tape.leaf(array);
+            leaves.push(leaf.clone());
+            leaf
+        })?;
+        Ok((model, leaves))
+    }
+
+    fn bind(
+        config: &ModelConfig,
+        parameters: &Parameters<B>,
+        credit: Credit,
+        training: bool,
+        mut tensor: impl FnMut(&Array<B>) -> Tensor<B>,
+    ) -> Result<Self> {
+        config.validate()?;
+        let mut given = parameters.iter();
+        let mut specs = config.parameters().into_iter();
+        // parameters come in the specification's order, which is the order of the fields below
+        let mut next = || -> Result<Tensor<B>> {
+            let Some(spec) = specs.next() else {
+                unreachable!("the fields are as many as the specification's")
+            };
+            match given.next() {
+                Some((name, array)) if name == spec.name && array.shape() == spec.shape => Ok(tensor(array)),
+                Some((name, array)) if name == spec.name => {
+                    let (found, expected) = (array.shape().to_vec(), spec.shape);
+                    Err(ModelError::ParameterShape { name: spec.name, found, expected })
+                }
+                _ => Err(ModelError::MissingParameter { name: spec.name, shape: spec.shape }),
+            }
+        };
+        let input_proj = Linear { weight: next()?, bias: next()? };
+        let mut blocks = Vec::with_capacity(config.num_layers);
+        for _ in 0..config.num_layers {
+            blocks.push(Block {
+                ln1: LayerNorm { weight: next()?, bias: next()? },
+                self_attn: Attention {
+                    in_proj: Linear { weight: next()?, bias: next()? },
+                    out_proj: Linear { weight: next()?, bias: next()? },
+                    num_heads: config.num_heads,
+                },
+                ln2: LayerNorm { weight: next()?, bias: next()? },
+                fc1: PlasticLinear { weight: next()?, bias: next()?, alpha: next()?, beta: next()? },
+                fc2: PlasticLinear { weight: next()?, bias: next()?, alpha: next()?, beta: next()? },
+            });
+        }
+        let final_ln = LayerNorm { weight: next()?, bias: next()? };
+        let head = Linear { weight: next()?, bias: next()? };
+        let internal_proj = if config.rule == Rule::Gradient { Some(next()?) } else { None };
+        let backend = head.weight.backend().clone();
+        let plasticity =
+            Plasticity { rule: config.rule.build(), neuromodulation: config.neuromodulation(), credit };
+        Ok(Self {
+            config: config.clone(),
+            backend,
+            input_proj,
+            blocks,
+            final_ln,
+            head,
+            internal_proj,
+            plasticity,
+            training,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The state before the first step, for `batch` episodes, with dropout as in training.
+    pub fn init_training_state(&self, batch: usize, noise: Noise) -> PlasticState<B> {
+        PlasticState { noise: Some(noise), ..self.init_state(batch) }
+    }
+
+    /// Reads a whole sequence `[B, T, input_dim]`, or the next T steps of one.
+    ///
+    /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must. The
+    /// numbers are those of [`step`](SequenceModel::step), up to rounding.
+    ///
+    /// # Errors
+    /// When the input has not the state's batch or the model's width.
+    pub fn forward(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
+        let shape = inputs.shape();
+        let expected = [state.batch, shape.get(1).copied().unwrap_or(0).max(1), self.config.input_dim];
+        if shape[..] != expected {
+            let expected = format!("[{}, T, {}] with T at least 1", state.batch, self.config.input_dim);
+            return Err(ModelError::Input { found: shape, expected });
+        }
+        let [batch, steps, width] = expected;
+        if self.config.rule == Rule::None {
+            let raw = self.raw(inputs, state, &mut Vec::new(), |y| y)?;
+            state.step += steps;
+            return Ok(SequenceOutput {
+                outputs: raw.slice(2, 0, self.config.output_dim)?,
+                diagnostics: None,
+            });
+        }
+        let mut outputs = Vec::with_capacity(steps);
+        let mut diagnostics = Vec::with_capacity(steps);
+        for t in 0..steps {
+            let step = self.step(&inputs.slice(1, t, 1)?.reshape([batch, width])?, state)?;
+            outputs.push(step.outputs.reshape([batch, 1, self.config.output_dim])?);
+            diagnostics.extend(step.diagnostics);
+        }
+        let outputs = Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 1)?;
+        let diagnostics = if diagnostics.is_empty() { None } else { Some(Diagnostics::stack(&diagnostics)?) };
+        Ok(SequenceOutput { outputs, diagnostics })
+    }
+
+    /// The head's `[outputs; g; aux]` for the next S steps `[B, S, input_dim]`: `[B, S, head_dim]`.
+    fn raw(
+        &self,
+        inputs: &Tensor<B>,
+        state: &mut PlasticState<B>,
+        traces: &mut Vec<LayerTrace<B>>,
+        watch: impl Fn(Tensor<B>) -> Tensor<B>,
+    ) -> Result<Tensor<B>> {
+        let mut x = self.input_proj.forward(inputs)?;
+        let fast = state.fast.chunks_exact(2);
+        for (i, ((block, cache), fast)) in self.blocks.iter().zip(&mut state.caches).zip(fast).enumerate() {
+            let mut noise = Noise::of_block(state.noise.as_mut(), i);
+            x = block.forward(x, cache, fast, &mut noise, traces, &watch)?;
+        }
+        self.head.forward(&self.final_ln.forward(&x)?)
+    }
+
+    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step.
+    ///
+    /// Episodes are apart, so the gradient of their losses' sum holds each one's own. Everything recorded before
+    /// this step's first plastic output is a constant to it: earlier steps' keys and values, the fast weights.
+    fn add_internal_gradients(&self, raw: &Tensor<B>, traces: &mut [LayerTrace<B>]) -> Result<()> {
+        let Some(r) = &self.internal_proj else { return Ok(()) };
+        let o = self.config.output_dim;
+        let (outputs, gate, aux) =
+            (raw.slice(1, 0, o)?, raw.slice(1, o, 1)?, raw.slice(1, o + 1, self.config.aux_dim)?);
+        let loss = Tensor::concat(&[&outputs, &aux, &gate], 1)?.matmul_transposed(r, false, true)?;
+        let loss = loss.square()?.sum()?.scale(1.0 / self.config.head_dim() as f64)?;
+        let plain = !self.training || self.plasticity.credit == Credit::Detached;
+        let mode = if plain { GradMode::Plain } else { GradMode::Tracked };
+        let layer_outputs: Vec<&Tensor<B>> = traces.iter().map(|t| &t.output).collect();
+        let gradients = grad(&loss, &layer_outputs, mode)?;
+        for (trace, gradient) in traces.iter_mut().zip(gradients) {
+            trace.internal_gradient = gradient;
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
+    type State = PlasticState<B>;
+
+    fn init_state(&self, batch: usize) -> PlasticState<B> {
+        let layers = self.config.num_layers;
+        PlasticState {
+            batch,
+            step: 0,
+            caches: vec![None; layers],
+            fast: vec![FastWeights::zero(); 2 * layers],
+            noise: None,
+        }
+    }
+
+    fn step(&self, input: &Tensor<B>, state: &mut PlasticState<B>) -> Result<StepOutput<B>> {
+        let (batch, width) = (state.batch, self.config.input_dim);
+        if input.shape()[..] != [batch, width] {
+            let expected = format!("[{batch}, {width}]");
+            return Err(ModelError::Input { found: input.shape(), expected });
+        }
+        // the internal loss needs a tape for its own derivative even when nobody asks for an outer one
+        let scratch = (!self.training && self.plasticity.rule.needs_internal_gradient()).then(Tape::new);
+        let watch = |y: Tensor<B>| match &scratch {
+            Some(tape) if !y.is_tracked() => tape.leaf(y.array()),
+            _ => y,
+        };
+        let mut traces = Vec::with_capacity(2 * self.blocks.len());
+        let raw = self.raw(&input.reshape([batch, 1, width])?, state, &mut traces, watch)?;
+        let raw = raw.reshape([batch, self.config.head_dim()])?;
+        self.add_internal_gradients(&raw, &mut traces)?;
+        let mut outputs = raw.slice(1, 0, self.config.output_dim)?;
+        let mut g = raw.slice(1, self.config.output_dim, 1)?.reshape([batch])?;
+        if scratch.is_some() {
+            (outputs, g) = (outputs.detach(), g.detach());
+            for (k, v) in state.caches.iter_mut().flatten() {
+                (*k, *v) = (k.detach(), v.detach());
+            }
+        }
+        let layers = self.blocks.iter().flat_map(Block::plastic_layers);
+        let modulation = self.plasticity.update(state.step, &g, layers, &traces, &mut state.fast)?;
+        state.step += 1;
+        let diagnostics = match modulation {
+            None => None,
+            Some(m) => {
+                let mut plastic_norm = Tensor::zeros(&self.backend, [batch])?;
+                for fast in &state.fast {
+                    if let Some(norm) = fast.squared_norm()? {
+                        plastic_norm = plastic_norm.add(&norm)?;
+                    }
+                }
+                let (eta, gate, clip) = (m.eta.detach(), m.gate.detach(), m.clip.detach());
+                Some(Diagnostics { eta, gate, clip, plastic_norm })
+            }
+        };
+        Ok(StepOutput { outputs, diagnostics })
+    }
+}

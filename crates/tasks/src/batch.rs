@@ -1,0 +1,113 @@
+//! What a task hands over: a batch of episodes as plain arrays.
+
+use std::{fmt, ops::Range};
+
+use serde::{Deserialize, Serialize};
+
+use crate::TaskError;
+
+/// Which part of the episode a step belongs to.
+///
+/// Steps of [`Recall`](Phase::Recall) are the ones that a headline metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The step presents something to remember.
+    Shown,
+    /// The step presents nothing, and nothing is asked.
+    Delay,
+    /// The step asks for something shown before.
+    Recall,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Phase::Shown => "shown",
+            Phase::Delay => "delay",
+            Phase::Recall => "recall",
+        })
+    }
+}
+
+/// The wanted outputs of a batch of `B` episodes of `T` steps.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// A class below `output_width` at every step: `[B, T]`, row-major.
+    Classes(Vec<u32>),
+    /// A vector at every step: `[B, T, output_width]`, row-major.
+    Values(Vec<f32>),
+}
+
+/// A batch of episodes of equal length and layout, episode-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpisodeBatch {
+    /// Number of episodes, `B`.
+    pub batch: usize,
+    /// Steps an episode, `T`.
+    pub steps: usize,
+    /// Inputs a step.
+    pub input_width: usize,
+    /// Outputs that the task wants of a model at every step: classes to score, or values.
+    pub output_width: usize,
+    /// `[B, T, input_width]`, row-major.
+    pub inputs: Vec<f32>,
+    /// The wanted outputs.
+    pub targets: Targets,
+    /// The phase of every step, length `T`; the same for every episode.
+    pub phases: Vec<Phase>,
+}
+
+impl EpisodeBatch {
+    /// The input of one step of one episode, `[input_width]`.
+    ///
+    /// # Panics
+    ///
+    /// Like any indexing, when the episode or the step is not in the batch.
+    #[must_use]
+    pub fn input(&self, episode: usize, step: usize) -> &[f32] {
+        assert!(step < self.steps, "step {step} of an episode of {} steps", self.steps);
+        let row = episode * self.steps + step;
+        &self.inputs[row * self.input_width..(row + 1) * self.input_width]
+    }
+
+    /// A batch of the episodes in `episodes` alone, in their order: a worker's shard, say.
+    ///
+    /// # Panics
+    ///
+    /// Like any slicing, when the range is reversed or ends beyond the batch.
+    #[must_use]
+    pub fn select(&self, episodes: Range<usize>) -> EpisodeBatch {
+        let rows = episodes.start * self.steps..episodes.end * self.steps;
+        let of_width = |width: usize| rows.start * width..rows.end * width;
+        EpisodeBatch {
+            batch: episodes.len(),
+            inputs: self.inputs[of_width(self.input_width)].to_vec(),
+            targets: match &self.targets {
+                Targets::Classes(classes) => Targets::Classes(classes[of_width(1)].to_vec()),
+                Targets::Values(values) => Targets::Values(values[of_width(self.output_width)].to_vec()),
+            },
+            phases: self.phases.clone(),
+            ..*self
+        }
+    }
+}
+
+/// A zero array of `count` episodes of `steps` rows of `width` numbers.
+///
+/// Refuses what the address space or the allocator cannot hold, so that a mistyped count is an
+/// error and not an abort.
+pub(crate) fn zeros<N: Clone + Default>(
+    task: &'static str,
+    count: usize,
+    steps: usize,
+    width: usize,
+) -> Result<Vec<N>, TaskError> {
+    let too_large = || TaskError::BatchTooLarge { task, count, steps, width };
+    let length =
+        steps.checked_mul(width).and_then(|episode| episode.checked_mul(count)).ok_or_else(too_large)?;
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(length).map_err(|_| too_large())?;
+    numbers.resize(length, N::default());
+    Ok(numbers)
+}

@@ -1,0 +1,45 @@
+//! The trait at which tasks and everything that uses them meet.
+
+use rand::Rng;
+
+use crate::{EpisodeBatch, Phase, TaskError};
+
+/// How a task's outputs are held against its targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LossKind {
+    /// Outputs are the logits of classes: [`Targets::Classes`](crate::Targets::Classes).
+    CrossEntropy,
+    /// Outputs are values: [`Targets::Values`](crate::Targets::Values).
+    SquaredError,
+}
+
+/// A task: draws batches of episodes, all of one length and one layout.
+pub trait EpisodeSource: Send + Sync {
+    /// The task's name in configurations and reports, such as `cue-reward`.
+    fn name(&self) -> &'static str;
+
+    /// Inputs a step.
+    fn input_width(&self) -> usize;
+
+    /// Outputs wanted of a model at every step.
+    fn output_width(&self) -> usize;
+
+    /// Steps an episode.
+    fn steps(&self) -> usize;
+
+    /// The phase of every step, of length [`steps`](EpisodeSource::steps).
+    fn phases(&self) -> Vec<Phase>;
+
+    /// The loss that the task is trained on; it tells which kind of targets a batch holds.
+    fn loss(&self) -> LossKind;
+
+    /// Draws `count` episodes (none is allowed).
+    ///
+    /// One call for `n` episodes takes the same bits from `rng`, and gives the same episodes, as
+    /// `n` calls for one.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError::BatchTooLarge`] when the arrays do not fit in memory.
+    fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError>;
+}

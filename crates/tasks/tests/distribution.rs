@@ -1,0 +1,133 @@
+//! Whether the draws have the distributions that the tasks promise, on fixed seeds.
+//!
+//! Every bound is one that a correct generator exceeds in fewer than one of a thousand samples.
+
+use plastica_tasks::{Copying, CueReward, EpisodeBatch, Regression, Targets, TaskConfig};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+const EPISODES: usize = 20_000;
+
+fn sample(task: TaskConfig, seed: u64) -> EpisodeBatch {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let source = task.build().expect("the configuration is valid");
+    source.sample(&mut rng, EPISODES).expect("it fits in memory")
+}
+
+/// Pearson's statistic of equally likely cells, as a normal deviate (Wilson and Hilferty).
+fn check_uniform(what: &str, counts: &[usize]) {
+    let expected = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
+    let statistic: f64 = counts.iter().map(|&count| (count as f64 - expected).powi(2) / expected).sum();
+    let freedom = (counts.len() - 1) as f64;
+    let spread = 2.0 / (9.0 * freedom);
+    let deviate = ((statistic / freedom).cbrt() - (1.0 - spread)) / spread.sqrt();
+    assert!(deviate.abs() < 3.3, "{what}: {deviate} standard deviations, {counts:?}");
+}
+
+/// Mean and variance of independent numbers, whose fourth central moment is `kurtosis` times the
+/// square of their variance, each within 3.3 standard errors.
+fn check_moments(what: &str, numbers: &[f64], mean: f64, variance: f64, kurtosis: f64) {
+    let n = numbers.len() as f64;
+    let found_mean = numbers.iter().sum::<f64>() / n;
+    let found_variance = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let errors = [
+        (found_mean - mean) / (variance / n).sqrt(),
+        (found_variance - variance) / (variance * ((kurtosis - 1.0) / n).sqrt()),
+    ];
+    assert!(
+        errors.iter().all(|error| error.abs() < 3.3),
+        "{what}: mean {found_mean} against {mean}, variance {found_variance} against {variance}"
+    );
+}
+
+fn hot(row: &[f32]) -> usize {
+    row.iter().position(|&value| value == 1.0).expect("a one-hot row")
+}
+
+#[test]
+fn tokens_are_uniform_and_independent() {
+    let batch = sample(TaskConfig::Copying(Copying::default()), 11);
+    let token = |episode, step| hot(batch.input(episode, step)) - 1;
+    for step in 0..5 {
+        let mut counts = [0; 8];
+        (0..EPISODES).for_each(|episode| counts[token(episode, step)] += 1);
+        check_uniform(&format!("token {step}"), &counts);
+    }
+    let mut pairs = [0; 64];
+    (0..EPISODES).for_each(|episode| pairs[token(episode, 0) * 8 + token(episode, 1)] += 1);
+    check_uniform("first and second token", &pairs);
+}
+
+#[test]
+fn cues_are_uniform_without_replacement() {
+    let task = CueReward { num_pairs: 3, cue_dim: 5, ..CueReward::default() };
+    let batch = sample(TaskConfig::CueReward(task), 12);
+    let mut ordered = [0; 5 * 5 * 5];
+    for episode in 0..EPISODES {
+        let cue = |step| hot(&batch.input(episode, step)[..5]);
+        ordered[(cue(0) * 5 + cue(1)) * 5 + cue(2)] += 1;
+    }
+    let dealt: Vec<usize> = ordered.into_iter().filter(|&count| count > 0).collect();
+    assert_eq!(dealt.len(), 5 * 4 * 3, "orders of three of five cues");
+    check_uniform("ordered cues", &dealt);
+}
+
+#[test]
+fn rewards_are_uniform_over_their_range() {
+    let check = |low: f32, high: f32| {
+        let task = CueReward { reward_range: [low, high], ..CueReward::default() };
+        let batch = sample(TaskConfig::CueReward(task), 13);
+        let Targets::Values(targets) = &batch.targets else { panic!("values expected") };
+        let (low, high) = (f64::from(low), f64::from(high));
+        let rewards: Vec<f64> =
+            targets.chunks(16).flat_map(|episode| &episode[8..]).map(|&r| r.into()).collect();
+        let variance = (high - low).powi(2) / 12.0;
+        check_moments("rewards", &rewards, (low + high) / 2.0, variance, 1.8);
+        let mut tenths = [0; 10];
+        for reward in rewards {
+            tenths[((reward - low) / (high - low) * 10.0) as usize] += 1;
+        }
+        check_uniform("tenths of the range", &tenths);
+    };
+    check(0.0, 1.0);
+    check(-3.0, 2.0);
+}
+
+#[test]
+fn inputs_of_regression_are_standard_normal() {
+    let batch = sample(TaskConfig::Regression(Regression::default()), 14);
+    let x: Vec<f64> = batch.inputs.chunks(5).flat_map(|row| &row[..3]).map(|&x| x.into()).collect();
+    check_moments("x", &x, 0.0, 1.0, 3.0);
+}
+
+#[test]
+fn weights_have_their_scale() {
+    let task = Regression { input_dim: 1, weight_scale: 2.5, bias_scale: 0.0, ..Regression::default() };
+    let batch = sample(TaskConfig::Regression(task), 15);
+    let slopes: Vec<f64> = (0..EPISODES)
+        .map(|episode| {
+            let row = batch.input(episode, 0);
+            f64::from(row[1]) / f64::from(row[0])
+        })
+        .collect();
+    check_moments("w", &slopes, 0.0, 6.25, 3.0);
+}
+
+#[test]
+fn biases_have_their_scale() {
+    let task = Regression { weight_scale: 0.0, bias_scale: 0.5, ..Regression::default() };
+    let batch = sample(TaskConfig::Regression(task), 16);
+    let biases: Vec<f64> = (0..EPISODES).map(|episode| f64::from(batch.input(episode, 0)[3])).collect();
+    check_moments("b", &biases, 0.0, 0.25, 3.0);
+}
+
+#[test]
+fn answers_of_regression_have_the_variance_of_their_parts() {
+    let task = Regression { weight_scale: 2.0, bias_scale: 0.5, ..Regression::default() };
+    let batch = sample(TaskConfig::Regression(task), 17);
+    let y: Vec<f64> = (0..EPISODES).map(|episode| f64::from(batch.input(episode, 0)[3])).collect();
+    // y = w·x + b: variance 3·4 + 1/4. The fourth moment of one product w·x of normals is
+    // 9·4², of three of them 3·144 + 18·4², with b 3·(1/4)² + 6·12/4 more.
+    let variance = 12.25;
+    let fourth = 3.0 * 144.0 + 18.0 * 16.0 + 3.0 / 16.0 + 6.0 * 12.0 / 4.0;
+    check_moments("y", &y, 0.0, variance, fourth / (variance * variance));
+}

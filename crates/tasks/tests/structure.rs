@@ -1,0 +1,232 @@
+//! What holds exactly for every episode of every configuration.
+
+use plastica_tasks::{
+    Copying, CueReward, EpisodeBatch, EpisodeSource, LossKind, Phase, Regression, Targets, TaskConfig,
+};
+use proptest::{collection::vec, prelude::*};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn sample(task: &TaskConfig, seed: u64, count: usize) -> EpisodeBatch {
+    let source = task.build().expect("the configuration is valid");
+    let batch = source.sample(&mut rng(seed), count).expect("it fits in memory");
+    check_agrees(source.as_ref(), &batch, count);
+    batch
+}
+
+/// The batch is what the source announces.
+fn check_agrees(source: &dyn EpisodeSource, batch: &EpisodeBatch, count: usize) {
+    let announced = (count, source.steps(), source.input_width(), source.output_width());
+    let EpisodeBatch { batch: b, steps, input_width, output_width, .. } = *batch;
+    assert_eq!((b, steps, input_width, output_width), announced);
+    assert_eq!(batch.phases, source.phases());
+    assert_eq!(batch.phases.len(), steps);
+    assert_eq!(batch.inputs.len(), count * steps * input_width);
+    match (&batch.targets, source.loss()) {
+        (Targets::Classes(classes), LossKind::CrossEntropy) => {
+            assert_eq!(classes.len(), count * steps);
+            assert!(classes.iter().all(|&class| (class as usize) < output_width));
+        }
+        (Targets::Values(values), LossKind::SquaredError) => {
+            assert_eq!(values.len(), count * steps * output_width);
+        }
+        (targets, loss) => panic!("{loss:?} on {targets:?}"),
+    }
+}
+
+fn classes(batch: &EpisodeBatch, episode: usize) -> &[u32] {
+    let Targets::Classes(classes) = &batch.targets else { panic!("classes expected") };
+    &classes[episode * batch.steps..][..batch.steps]
+}
+
+fn values(batch: &EpisodeBatch, episode: usize) -> &[f32] {
+    let Targets::Values(values) = &batch.targets else { panic!("values expected") };
+    &values[episode * batch.steps..][..batch.steps]
+}
+
+/// The place of the only one in a row that is otherwise zero.
+fn hot(row: &[f32]) -> usize {
+    let ones: Vec<usize> = (0..row.len()).filter(|&i| row[i] == 1.0).collect();
+    assert_eq!(ones.len(), 1, "{row:?}");
+    assert_eq!(row.iter().filter(|&&v| v == 0.0).count(), row.len() - 1, "{row:?}");
+    ones[0]
+}
+
+/// Least squares of `y` on the columns of `x` and a constant, by the normal equations.
+fn fit(x: &[Vec<f64>], y: &[f64]) -> Vec<f64> {
+    let n = x[0].len() + 1;
+    let mut system = vec![vec![0.0; n + 1]; n];
+    for (x, &y) in x.iter().zip(y) {
+        let row: Vec<f64> = x.iter().copied().chain([1.0, y]).collect();
+        for i in 0..n {
+            for j in 0..=n {
+                system[i][j] += row[i] * row[j];
+            }
+        }
+    }
+    // Gauss and Jordan; a Gram matrix needs no pivoting.
+    for i in 0..n {
+        let pivot = system[i].clone();
+        for (j, row) in system.iter_mut().enumerate() {
+            let factor = if i == j { 1.0 - 1.0 / pivot[i] } else { row[i] / pivot[i] };
+            for (value, &p) in row.iter_mut().zip(&pivot) {
+                *value -= factor * p;
+            }
+        }
+    }
+    system.iter().map(|row| row[n]).collect()
+}
+
+fn copying() -> impl Strategy<Value = Copying> {
+    (1usize..9, 0usize..30, 4usize..40).prop_map(|(seq_length, delay, vocab_size)| Copying {
+        seq_length,
+        delay,
+        vocab_size,
+    })
+}
+
+fn cue_reward() -> impl Strategy<Value = CueReward> {
+    (1usize..30, -5.0f32..5.0, 0.001f32..5.0)
+        .prop_flat_map(|(cue_dim, low, span)| (1..=cue_dim, Just((cue_dim, low, span))))
+        .prop_map(|(num_pairs, (cue_dim, low, span))| CueReward {
+            num_pairs,
+            cue_dim,
+            reward_range: [low, low + span],
+        })
+}
+
+fn regression() -> impl Strategy<Value = Regression> {
+    (1usize..6, 1usize..12, 1usize..12, 0.0f32..3.0, 0.0f32..3.0).prop_map(
+        |(input_dim, k_support, k_query, weight_scale, bias_scale)| Regression {
+            input_dim,
+            k_support,
+            k_query,
+            weight_scale,
+            bias_scale,
+        },
+    )
+}
+
+fn any_task() -> impl Strategy<Value = TaskConfig> {
+    prop_oneof![
+        copying().prop_map(TaskConfig::Copying),
+        cue_reward().prop_map(TaskConfig::CueReward),
+        regression().prop_map(TaskConfig::Regression),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn copying_shows_waits_and_asks_for_the_same_tokens(task in copying(), seed: u64) {
+        let Copying { seq_length: s, delay: d, vocab_size: v } = task;
+        let batch = sample(&TaskConfig::Copying(task), seed, 3);
+        prop_assert_eq!(batch.steps, 2 * s + d + 1);
+        for episode in 0..3 {
+            let read: Vec<u32> =
+                (0..batch.steps).map(|step| hot(batch.input(episode, step)) as u32).collect();
+            let tokens = &read[..s];
+            prop_assert!(tokens.iter().all(|&token| token >= 1 && token as usize <= v - 2));
+            let expected = [tokens, &vec![0; d], &[v as u32 - 1], &vec![0; s]].concat();
+            prop_assert_eq!(&read, &expected);
+            prop_assert_eq!(classes(&batch, episode), [&vec![0; s + d + 1], tokens].concat());
+        }
+        let phases =
+            [vec![Phase::Shown; s], vec![Phase::Delay; d + 1], vec![Phase::Recall; s]].concat();
+        prop_assert_eq!(batch.phases, phases);
+    }
+
+    #[test]
+    fn cue_reward_asks_for_the_rewards_in_the_order_shown(task in cue_reward(), seed: u64) {
+        let CueReward { num_pairs: n, cue_dim: c, reward_range: [low, high] } = task;
+        let batch = sample(&TaskConfig::CueReward(task), seed, 3);
+        prop_assert_eq!((batch.steps, batch.input_width), (2 * n, c + 2));
+        for episode in 0..3 {
+            let target = values(&batch, episode);
+            let mut seen = vec![false; c];
+            for pair in 0..n {
+                let shown = batch.input(episode, pair);
+                let query = batch.input(episode, n + pair);
+                let cue = hot(&shown[..c]);
+                prop_assert!(!std::mem::replace(&mut seen[cue], true), "cue {} twice", cue);
+                prop_assert_eq!(hot(&query[..c]), cue);
+                prop_assert!(low <= shown[c] && shown[c] < high);
+                prop_assert_eq!((shown[c + 1], query[c], query[c + 1]), (0.0, 0.0, 1.0));
+                prop_assert_eq!((target[pair], target[n + pair]), (0.0, shown[c]));
+            }
+        }
+        prop_assert_eq!(batch.phases, [vec![Phase::Shown; n], vec![Phase::Recall; n]].concat());
+    }
+
+    #[test]
+    fn regression_has_one_linear_function_an_episode(
+        task in regression(), surplus in 20usize..40, seed: u64,
+    ) {
+        let task = Regression { k_support: task.k_support + surplus, ..task };
+        let Regression { input_dim: d, k_support, k_query, .. } = task;
+        let batch = sample(&TaskConfig::Regression(task), seed, 3);
+        prop_assert_eq!((batch.steps, batch.input_width), (k_support + k_query, d + 2));
+        for episode in 0..3 {
+            let target = values(&batch, episode);
+            let rows: Vec<&[f32]> =
+                (0..batch.steps).map(|step| batch.input(episode, step)).collect();
+            let x: Vec<Vec<f64>> =
+                rows.iter().map(|row| row[..d].iter().map(|&x| x.into()).collect()).collect();
+            let shown: Vec<f64> = rows[..k_support].iter().map(|row| row[d].into()).collect();
+            let function = fit(&x[..k_support], &shown);
+            for step in 0..batch.steps {
+                let query = step >= k_support;
+                let y = if query { target[step] } else { rows[step][d] };
+                let predicted = function.iter().zip(x[step].iter().chain([&1.0]))
+                    .map(|(w, x)| w * x).sum::<f64>();
+                prop_assert!((f64::from(y) - predicted).abs() < 1e-4, "{} {}", y, predicted);
+                prop_assert_eq!(rows[step][d + 1], f32::from(query));
+                prop_assert_eq!(if query { rows[step][d] } else { target[step] }, 0.0);
+            }
+        }
+        let phases = [vec![Phase::Shown; k_support], vec![Phase::Recall; k_query]].concat();
+        prop_assert_eq!(batch.phases, phases);
+    }
+
+    #[test]
+    fn a_batch_is_its_episodes_drawn_one_by_one(task in any_task(), seed: u64, count in 0usize..6) {
+        let source = task.build()?;
+        let (mut at_once, mut one_by_one) = (rng(seed), rng(seed));
+        let batch = source.sample(&mut at_once, count)?;
+        for episode in 0..count {
+            let single = source.sample(&mut one_by_one, 1)?;
+            prop_assert_eq!(single, batch.select(episode..episode + 1));
+        }
+        prop_assert_eq!(at_once, one_by_one, "the generators have moved apart");
+    }
+
+    #[test]
+    fn shards_put_together_are_the_batch(task in any_task(), cuts in vec(0usize..=8, 0..4)) {
+        let batch = sample(&task, 1, 8);
+        let mut bounds = [vec![0], cuts, vec![8]].concat();
+        bounds.sort_unstable();
+        let mut joined = batch.select(0..0);
+        for cut in bounds.windows(2) {
+            let shard = batch.select(cut[0]..cut[1]);
+            check_agrees(task.build()?.as_ref(), &shard, cut[1] - cut[0]);
+            joined.batch += shard.batch;
+            joined.inputs.extend(shard.inputs);
+            match (&mut joined.targets, shard.targets) {
+                (Targets::Classes(joined), Targets::Classes(classes)) => joined.extend(classes),
+                (Targets::Values(joined), Targets::Values(values)) => joined.extend(values),
+                (joined, shard) => panic!("{shard:?} after {joined:?}"),
+            }
+        }
+        prop_assert_eq!(joined, batch);
+    }
+
+    #[test]
+    fn seeds_repeat_and_differ(task in any_task(), seed: u64) {
+        // Enough episodes that no two seeds can agree by chance in the smallest configuration.
+        let batch = sample(&task, seed, 200);
+        prop_assert_eq!(&batch, &sample(&task, seed, 200));
+        prop_assert_ne!(&batch, &sample(&task, seed.wrapping_add(1), 200));
+    }
+}
