@@ -143,6 +143,20 @@ pub enum EvalError {
         /// Largest `Σ ‖F‖²` of the step's episodes.
         plastic_norm: f64,
     },
+    /// A folder for results that cannot be made or written.
+    #[error("output folder {}: it can't be written", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A configuration that JSON cannot hold.
+    #[error("the run's configuration can't be written as JSON: {message}")]
+    Unserialisable {
+        /// Why not.
+        message: String,
+    },
     /// A model failed.
     #[error(transparent)]
     Model(#[from] plastica_model::ModelError),

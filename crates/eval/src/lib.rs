@@ -26,6 +26,7 @@ mod published;
 mod record;
 mod run;
 mod statistics;
+mod study;
 mod table;
 mod tally;
 mod trace;
@@ -42,6 +43,7 @@ pub use published::{
 pub use record::{EpochRecord, RunRecord, RunStatus, VERSION};
 pub use run::RunConfig;
 pub use statistics::{Summary, difference_in_standard_errors};
+pub use study::{PlannedRun, Protocol, Study, execute_all, prepare_folder};
 pub use table::{Align, Column, RuleRow, Table, comparison_table, format_number};
 pub use tally::Tally;
 pub use trace::StepTrace;

@@ -83,6 +83,11 @@ impl<B: Backend> Trainer<B> {
         })
     }
 
+    /// The run's configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
     /// The parameters as they stand.
     pub fn parameters(&self) -> &Parameters<B> {
         &self.parameters

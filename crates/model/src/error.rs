@@ -51,6 +51,16 @@ pub enum ModelError {
         /// What would have been right.
         expected: String,
     },
+    /// A state that was made for another model, or given noise or fast weights for another batch.
+    #[error("state.{field} = {value} won't do: {rule}")]
+    State {
+        /// What of the state.
+        field: String,
+        /// The number it has.
+        value: usize,
+        /// What would have been right.
+        rule: String,
+    },
     /// A checkpoint that cannot be read or written.
     #[error("checkpoint {}: {message}", path.display())]
     Checkpoint {

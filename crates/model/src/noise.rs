@@ -30,6 +30,7 @@ pub struct Noise {
     p: f64,
     /// By block and site, then by episode.
     generators: Vec<Vec<ChaCha8Rng>>,
+    keys: usize,
 }
 
 impl Noise {
@@ -43,7 +44,17 @@ impl Noise {
         let generators = (0..num_layers * SITES)
             .map(|stream| keys.iter().map(|&key| generator(key, stream)).collect())
             .collect();
-        Self { p, generators }
+        Self { p, generators, keys: keys.len() }
+    }
+
+    /// Number of blocks that it has masks for.
+    pub(crate) fn num_layers(&self) -> usize {
+        self.generators.len() / SITES
+    }
+
+    /// Number of episodes that it has masks for.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys
     }
 
     /// The dropout of one block.

@@ -91,6 +91,27 @@ impl<B: Backend> PlasticState<B> {
     pub fn fast_weights(&self) -> &[FastWeights<B>] {
         &self.fast
     }
+
+    /// Puts fast weights in the place of the state's own, in the order of
+    /// [`fast_weights`](Self::fast_weights): to read on from stored ones, or from learned ones.
+    ///
+    /// # Errors
+    /// [`ModelError::State`] when they are not one for each plastic layer, each for the state's batch.
+    pub fn set_fast_weights(&mut self, fast: Vec<FastWeights<B>>) -> Result<()> {
+        if fast.len() != self.fast.len() {
+            let rule = format!("the state has {} plastic layers", self.fast.len());
+            return Err(ModelError::State { field: "fast_weights.len()".into(), value: fast.len(), rule });
+        }
+        for (i, fast) in fast.iter().enumerate() {
+            let batch = fast.get().map_or(self.batch, |(weight, _)| weight.shape()[0]);
+            if batch != self.batch {
+                let rule = format!("the state is for {} episodes", self.batch);
+                return Err(ModelError::State { field: format!("fast_weights[{i}].batch"), value: batch, rule });
+            }
+        }
+        self.fast = fast;
+        Ok(())
+    }
 }
 
 impl<B: Backend> Linear<B> {
@@ -281,14 +302,35 @@ impl<B: Backend> PlasticTransformer<B> {
         PlasticState { noise: Some(noise), ..self.init_state(batch) }
     }
 
+    /// Whether a state was made for this model, and its noise for its batch.
+    fn check_state(&self, state: &PlasticState<B>) -> Result<()> {
+        let error = |field: &str, value, rule| Err(ModelError::State { field: field.into(), value, rule });
+        let layers = self.blocks.len();
+        if state.caches.len() != layers {
+            return error("num_layers", state.caches.len(), format!("the model has {layers} blocks"));
+        }
+        match &state.noise {
+            Some(noise) if noise.num_layers() != layers => {
+                error("noise.num_layers", noise.num_layers(), format!("the model has {layers} blocks"))
+            }
+            Some(noise) if noise.keys() != state.batch => {
+                let rule = format!("the state is for {} episodes, a key each", state.batch);
+                error("noise.keys", noise.keys(), rule)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a whole sequence `[B, T, input_dim]`, or the next T steps of one.
     ///
     /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must. The
     /// numbers are those of [`step`](SequenceModel::step), up to rounding.
     ///
     /// # Errors
-    /// When the input has not the state's batch or the model's width.
+    /// [`ModelError::Input`] when the input has not the state's batch or the model's width, and
+    /// [`ModelError::State`] when the state was made for another model or its noise for another batch.
     pub fn forward(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
+        self.check_state(state)?;
         let shape = inputs.shape();
         let expected = [state.batch, shape.get(1).copied().unwrap_or(0).max(1), self.config.input_dim];
         if shape[..] != expected {
@@ -370,6 +412,7 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
     }
 
     fn step(&self, input: &Tensor<B>, state: &mut PlasticState<B>) -> Result<StepOutput<B>> {
+        self.check_state(state)?;
         let (batch, width) = (state.batch, self.config.input_dim);
         if input.shape()[..] != [batch, width] {
             let expected = format!("[{batch}, {width}]");

@@ -1,6 +1,6 @@
 //! What can go wrong in this crate, in one enum.
 
-use plastica_tensor::TensorError;
+use plastica_tensor::{Shape, TensorError};
 
 /// An error of a plasticity rule or of fast weights.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -35,6 +35,26 @@ pub enum RuleError {
     NoInternalGradient {
         /// The rule.
         rule: &'static str,
+    },
+    /// A fast weight matrix and a fast bias that don't belong together.
+    #[error("fast weights of shape {weight} and a fast bias of shape {bias}: they must be [B, out, in] and [B, out]")]
+    FastWeights {
+        /// Shape of F.
+        weight: Shape,
+        /// Shape of c.
+        bias: Shape,
+    },
+    /// Layers, what they saw and their fast weights, in different numbers.
+    #[error(
+        "{layers} plastic layers, {traces} traces and {fast} sets of fast weights were given: each layer has one of each"
+    )]
+    Layers {
+        /// Number of layers.
+        layers: usize,
+        /// Number of traces.
+        traces: usize,
+        /// Number of sets of fast weights.
+        fast: usize,
     },
     /// A tensor operation failed.
     #[error(transparent)]

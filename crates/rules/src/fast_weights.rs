@@ -3,7 +3,7 @@
 use plastica_tensor::ops::outer::decay_outer;
 use plastica_tensor::{Backend, Tensor};
 
-use crate::{RankOne, Result};
+use crate::{RankOne, Result, RuleError};
 
 /// A layer's fast weights, for a batch of `B` episodes: F `[B, out, in]` and c `[B, out]`, zero at first.
 #[derive(Debug, Clone)]
@@ -21,6 +21,21 @@ impl<B: Backend> FastWeights<B> {
     /// Fast weights before the first update: zero, and taking no memory.
     pub fn zero() -> Self {
         Self { set: None }
+    }
+
+    /// Fast weights F `[B, out, in]` and c `[B, out]` from elsewhere: stored ones, or ones that were learned.
+    /// Tracked tensors keep their history.
+    ///
+    /// # Errors
+    /// [`RuleError::FastWeights`] when the two shapes don't belong together.
+    pub fn from_parts(weight: Tensor<B>, bias: Tensor<B>) -> Result<Self> {
+        let (weight_shape, bias_shape) = (weight.shape(), bias.shape());
+        match (&weight_shape[..], &bias_shape[..]) {
+            ([batch, out, _], [bias_batch, bias_out]) if (batch, out) == (bias_batch, bias_out) => {
+                Ok(Self { set: Some((weight, bias)) })
+            }
+            _ => Err(RuleError::FastWeights { weight: weight_shape, bias: bias_shape }),
+        }
     }
 
     /// F and c, `[B, out, in]` and `[B, out]`; `None` while they are zero.

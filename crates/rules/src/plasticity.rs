@@ -2,7 +2,9 @@
 
 use plastica_tensor::{Backend, Tensor};
 
-use crate::{Credit, FastWeights, LayerTrace, Modulation, Neuromodulation, PlasticityRule, RankOne, Result};
+use crate::{
+    Credit, FastWeights, LayerTrace, Modulation, Neuromodulation, PlasticityRule, RankOne, Result, RuleError,
+};
 
 /// A linear layer that owns fast weights: `y = (W + F) x + b + c`.
 #[derive(Debug, Clone)]
@@ -50,7 +52,7 @@ impl<B: Backend> Plasticity<B> {
     /// the step's modulation, or `None` when the rule changes nothing.
     ///
     /// # Errors
-    /// The rule's, and when the shapes don't fit.
+    /// [`RuleError::Layers`] when they are not equally many, the rule's, and when the shapes don't fit.
     pub fn update<'a>(
         &self,
         step: usize,
@@ -59,6 +61,11 @@ impl<B: Backend> Plasticity<B> {
         traces: &[LayerTrace<B>],
         fast: &mut [FastWeights<B>],
     ) -> Result<Option<Modulation<B>>> {
+        let layers: Vec<&PlasticLinear<B>> = layers.into_iter().collect();
+        if layers.len() != traces.len() || layers.len() != fast.len() {
+            let (traces, fast) = (traces.len(), fast.len());
+            return Err(RuleError::Layers { layers: layers.len(), traces, fast });
+        }
         let detached = self.credit == Credit::Detached;
         let seen = |t: &Tensor<B>| if detached { t.detach() } else { t.clone() };
         let mut moving = Vec::with_capacity(traces.len());

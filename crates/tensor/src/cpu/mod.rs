@@ -55,7 +55,8 @@ impl<E: CpuElement> Storage for Cpu<E> {
     }
 
     fn upload(&self, values: Vec<E>) -> Result<CpuBuffer<E>> {
-        Ok(CpuBuffer::from(values))
+        // into a buffer of the pool: taken over, every upload would in the end add its vector to the pool
+        Ok(CpuBuffer::build(values.len(), |out| out.copy_from_slice(&values)))
     }
 
     fn download(&self, buffer: &CpuBuffer<E>) -> Result<Vec<E>> {
@@ -70,4 +71,15 @@ impl<E: CpuElement> Storage for Cpu<E> {
 /// A buffer seen through ndarray.
 pub(crate) fn view<'a, E>(values: &'a [E], shape: &Shape) -> ArrayViewD<'a, E> {
     ArrayViewD::from_shape(&shape[..], values).expect("a buffer is as long as its shape says")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_do_not_pile_up_in_the_pool() {
+        let place = || Cpu::<f64>::new().upload(vec![1.0; 54321]).unwrap().as_slice().as_ptr();
+        assert_eq!(place(), place());
+    }
 }

@@ -25,7 +25,9 @@ impl<B: Backend> Tensor<B> {
         let channels = self.channels("batch_norm", [gamma, beta])?;
         let values = self.shape().len() / channels.max(1);
         if values < 2 {
-            return Err(self.unsuitable("batch_norm", "a channel needs at least two values to be normalised by"));
+            return Err(
+                self.unsuitable("batch_norm", "a channel needs at least two values to be normalised by")
+            );
         }
         let (normal, [mean, variance]) = self.normalize_channels(eps)?;
         let out = normal.mul(&gamma.reshape([channels, 1, 1])?)?.add(&beta.reshape([channels, 1, 1])?)?;
@@ -66,5 +68,50 @@ impl<B: Backend> Tensor<B> {
             }
             None => Ok(channels),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check, check_error, noise, tensor};
+
+    #[test]
+    fn a_channel_by_hand() {
+        // one channel of mean 3 and variance 4, unbiased 16/3; another of equal values
+        let x = tensor(&[1.0, 5.0, 2.0, 2.0, 1.0, 5.0, 2.0, 2.0], [2, 2, 1, 2]);
+        let (gamma, beta) = (tensor(&[2.0, 3.0], [2]), tensor(&[10.0, 20.0], [2]));
+        let (y, statistics) = x.batch_norm(&gamma, &beta, 1e-30).unwrap();
+        check(Ok(y), &[8.0, 12.0, 20.0, 20.0, 8.0, 12.0, 20.0, 20.0], [2, 2, 1, 2]);
+        check(Ok(statistics.mean.into()), &[3.0, 2.0], [2]);
+        check(Ok(statistics.variance.into()), &[16.0 / 3.0, 0.0], [2]);
+    }
+
+    #[test]
+    fn evaluation_by_a_batchs_own_population_statistics_is_training() {
+        let (x, gamma, beta) = (noise([3, 4, 5, 6]), noise([4]), noise([4]).square().unwrap());
+        let (trained, mut statistics) = x.batch_norm(&gamma, &beta, 1e-5).unwrap();
+        statistics.variance = Tensor::from(statistics.variance).scale(89.0 / 90.0).unwrap().array;
+        let evaluated = x.batch_norm_by(&statistics, &gamma, &beta, 1e-5);
+        check(evaluated, &trained.to_vec().unwrap(), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let two = noise([2]);
+        check_error(
+            noise([3, 4]).batch_norm(&two, &two, 1e-5),
+            "batch_norm: a tensor of shape [3, 4] won't do: it works on images, [N, C, H, W]",
+        );
+        check_error(
+            noise([1, 2, 2, 2]).batch_norm(&two, &noise([3]), 1e-5),
+            "batch_norm: shapes [1, 2, 2, 2] and [3] don't go together: \
+             there must be one number a channel, [C] for [N, C, H, W]",
+        );
+        check_error(
+            noise([1, 2, 1, 1]).batch_norm(&two, &two, 1e-5),
+            "batch_norm: a tensor of shape [1, 2, 1, 1] won't do: \
+             a channel needs at least two values to be normalised by",
+        );
     }
 }

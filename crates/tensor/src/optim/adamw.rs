@@ -186,3 +186,89 @@ impl<B: Backend> AdamW<B> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check, check_error, tensor};
+
+    /// One element's update by the textbook, in PyTorch's order of operations: decay first, then Adam.
+    struct Textbook {
+        p: f64,
+        m: f64,
+        v: f64,
+    }
+
+    impl Textbook {
+        fn step(&mut self, g: f64, t: i32, lr: f64, s: AdamWSettings) {
+            self.p *= 1.0 - lr * s.weight_decay;
+            self.m = s.beta1 * self.m + (1.0 - s.beta1) * g;
+            self.v = s.beta2 * self.v + (1.0 - s.beta2) * g * g;
+            let denominator = self.v.sqrt() / (1.0 - s.beta2.powi(t)).sqrt() + s.eps;
+            self.p -= lr / (1.0 - s.beta1.powi(t)) * self.m / denominator;
+        }
+    }
+
+    #[test]
+    fn three_steps_are_the_textbooks() {
+        let settings = AdamWSettings { beta1: 0.8, beta2: 0.95, eps: 1e-3, weight_decay: 0.1 };
+        let start = [1.0, -2.0, 0.5, 0.0];
+        let gradients = [[0.1, -3.0, 0.0, 1e-4], [-0.4, 2.0, 0.0, 1e-4], [0.2, 0.5, 1.0, -1e-4]];
+        let rates = [0.1, 0.01, 0.05];
+        let mut textbook = start.map(|p| Textbook { p, m: 0.0, v: 0.0 });
+        let mut parameter = tensor(&start, [4]).array;
+        let mut optimiser = AdamW::new(settings).unwrap();
+        for ((gradient, lr), t) in gradients.iter().zip(rates).zip(1..) {
+            for (element, &g) in textbook.iter_mut().zip(gradient) {
+                element.step(g, t, lr, settings);
+            }
+            optimiser.step([&mut parameter], &[Some(tensor(gradient, [4]).array)], lr).unwrap();
+            check(Ok(parameter.clone().into()), &textbook.each_ref().map(|e| e.p), [4]);
+        }
+    }
+
+    #[test]
+    fn the_first_step_is_the_rate_along_the_gradients_sign() {
+        let settings = AdamWSettings { weight_decay: 0.0, eps: 1e-30, ..AdamWSettings::default() };
+        let mut parameter = tensor(&[1.0, 1.0], [2]).array;
+        let gradient = tensor(&[1e-5, -1e5], [2]).array;
+        AdamW::new(settings).unwrap().step([&mut parameter], &[Some(gradient)], 0.1).unwrap();
+        check(Ok(parameter.into()), &[0.9, 1.1], [2]);
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_is_untouched_and_its_correction_starts_late() {
+        let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
+        let gradient = || Some(tensor(&[0.3], [1]).array);
+        let (mut early, mut late) = (tensor(&[1.0], [1]).array, tensor(&[1.0], [1]).array);
+        let mut optimiser = AdamW::new(settings).unwrap();
+        optimiser.step([&mut early, &mut late], &[gradient(), None], 0.1).unwrap();
+        assert_eq!(late.to_vec().unwrap(), [1.0]);
+        let after_one = early.to_vec().unwrap();
+        optimiser.step([&mut early, &mut late], &[None, gradient()], 0.1).unwrap();
+        assert_eq!(early.to_vec().unwrap(), after_one);
+        assert_eq!(late.to_vec().unwrap(), after_one);
+    }
+
+    #[test]
+    fn constants_outside_of_their_ranges_and_strange_gradients_are_named() {
+        let check_settings = |change: fn(&mut AdamWSettings), message: &str| {
+            let mut settings = AdamWSettings::default();
+            change(&mut settings);
+            check_error(AdamW::<Cpu<f64>>::new(settings), message);
+        };
+        check_settings(|s| s.beta1 = 1.0, "beta1 = 1 won't do: it must lie in [0, 1)");
+        check_settings(|s| s.beta2 = -0.1, "beta2 = -0.1 won't do: it must lie in [0, 1)");
+        check_settings(|s| s.eps = 0.0, "eps = 0 won't do: it must be above 0 and finite");
+        check_settings(
+            |s| s.weight_decay = f64::NAN,
+            "weight_decay = NaN won't do: it must be at least 0 and finite",
+        );
+        let mut parameter = tensor(&[1.0], [1]).array;
+        let gradient = tensor(&[1.0, 2.0], [2]).array;
+        check_error(
+            AdamW::new(AdamWSettings::default()).unwrap().step([&mut parameter], &[Some(gradient)], 0.1),
+            "adamw: shapes [1] and [2] don't go together: a gradient has its parameter's shape",
+        );
+    }
+}

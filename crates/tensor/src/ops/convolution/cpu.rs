@@ -154,7 +154,9 @@ impl Patches {
         write: impl Fn(&mut [E], &[E]) + Sync,
     ) {
         if self.is_small() {
-            to.chunks_exact_mut(to_len).zip(from.chunks_exact(from_len)).for_each(|(to, from)| write(to, from));
+            to.chunks_exact_mut(to_len)
+                .zip(from.chunks_exact(from_len))
+                .for_each(|(to, from)| write(to, from));
         } else {
             to.par_chunks_exact_mut(to_len)
                 .zip(from.par_chunks_exact(from_len))
@@ -194,7 +196,8 @@ impl Patches {
     /// Calls `f` with each run of elements that lie beside each other both in the columns of the result's
     /// rows `first..first + rows` and in the image: where in the columns, where in the image, how many.
     fn each_run(&self, first: usize, rows: usize, mut f: impl FnMut(usize, usize, usize)) {
-        let ConvolutionSizes { inputs, image: [h, w], kernel: [kh, kw], area: [_, width], padding, .. } = self.s;
+        let ConvolutionSizes { inputs, image: [h, w], kernel: [kh, kw], area: [_, width], padding, .. } =
+            self.s;
         let mut col = 0;
         for channel in 0..inputs {
             for a in 0..kh {

@@ -154,7 +154,11 @@ impl<B: Backend> Tensor<B> {
         let (&[images, inputs, h, w], &[outputs, inputs_w, kh, kw]) =
             (&self.shape()[..], &weight.shape()[..])
         else {
-            return Err(self.incompatible("conv2d", weight, "images are [N, in, H, W], weights [out, in, kh, kw]"));
+            return Err(self.incompatible(
+                "conv2d",
+                weight,
+                "images are [N, in, H, W], weights [out, in, kh, kw]",
+            ));
         };
         if inputs != inputs_w {
             return Err(self.incompatible("conv2d", weight, "the numbers of input channels must be equal"));

@@ -8,6 +8,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 /// Kernels of picking and putting back runs of elements.
 pub trait IndexingKernels: Storage {
@@ -92,7 +94,7 @@ impl<B: Backend> Tensor<B> {
     ///
     /// # Errors
     /// [`TensorError::Index`] for an index of `n` or more, [`TensorError::Unsuitable`] when there is not one
-    /// index a row.
+    /// index a row, or when there are 2³² elements or more.
     pub fn gather_last(&self, indices: &[u32]) -> Result<Self> {
         let (rows, cols) = self.shape().rows_cols();
         self.row_length("gather_last")?;
@@ -102,6 +104,9 @@ impl<B: Backend> Tensor<B> {
             );
         }
         check_indices("gather_last", indices, cols)?;
+        if u32::try_from(self.shape().len()).is_err() {
+            return Err(self.unsuitable("gather_last", "it has more elements than 32-bit indices reach"));
+        }
         let flat: Arc<[u32]> = indices.iter().zip(0_u32..).map(|(&i, row)| row * cols as u32 + i).collect();
         self.take(&flat, 1, self.shape().with_axis(self.shape().rank() - 1, 1))
     }

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 /// Kernels that move elements. Copies see an axis as `outer` runs of (axis length × `inner`) elements.
 pub trait LayoutKernels: Storage {
@@ -172,8 +174,9 @@ impl<B: Backend> Tensor<B> {
     pub fn slice(&self, axis: usize, start: usize, len: usize) -> Result<Self> {
         self.check_axis("slice", axis)?;
         let shape = self.shape();
-        if start + len > shape[axis] {
-            return Err(TensorError::Index { op: "slice", index: start + len, len: shape[axis] });
+        let end = start.saturating_add(len);
+        if end > shape[axis] {
+            return Err(TensorError::Index { op: "slice", index: end, len: shape[axis] });
         }
         if len == shape[axis] {
             return Ok(self.clone());
@@ -198,8 +201,9 @@ impl<B: Backend> Tensor<B> {
     pub fn pad(&self, axis: usize, start: usize, len: usize) -> Result<Self> {
         self.check_axis("pad", axis)?;
         let shape = self.shape();
-        if start + shape[axis] > len {
-            return Err(TensorError::Index { op: "pad", index: start + shape[axis], len });
+        let end = start.saturating_add(shape[axis]);
+        if end > len {
+            return Err(TensorError::Index { op: "pad", index: end, len });
         }
         let (outer, inner) = (shape[..axis].iter().product(), shape.stride(axis));
         let run = shape[axis] * inner;

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Element, Result, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 /// A function applied to every element.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 /// Sizes of a batch of products `C = op(A) op(B)`, A stored as `[m, k]` or, transposed, `[k, m]`; B as
 /// `[k, n]` or `[n, k]`; C as `[m, n]`.

@@ -3,7 +3,7 @@
 use super::{Groups, NormalizeKernels};
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
-use crate::ops::reduce::{dot, sum};
+use crate::ops::reduce::{dot, sum, sum_of};
 
 impl<E: CpuElement> NormalizeKernels for Cpu<E> {
     fn normalize(&self, x: &CpuBuffer<E>, groups: Groups, eps: f64) -> Result<CpuBuffer<E>> {
@@ -51,7 +51,7 @@ impl<E: CpuElement> NormalizeKernels for Cpu<E> {
         });
         let variances = CpuBuffer::build(groups.count, |variances| {
             for (group, (variance, &mean)) in variances.iter_mut().zip(means.as_slice()).enumerate() {
-                let squares = |run: &[E]| run.iter().map(|&x| (x - mean) * (x - mean)).sum::<E>();
+                let squares = |run| sum_of(run, |x| (x - mean) * (x - mean));
                 *variance = groups.runs(group).map(|at| squares(&x[at])).sum::<E>() / n;
             }
         });

@@ -132,7 +132,8 @@ impl<B: Backend> Tensor<B> {
             return Err(self.unsuitable("normalize_channels", "channels are the second axis"));
         };
         let groups = Groups { outer, count, inner: rest.iter().product() };
-        let statistics = (2..self.shape().rank()).fold(self.shape().with_axis(0, 1), |s, axis| s.with_axis(axis, 1));
+        let statistics =
+            (2..self.shape().rank()).fold(self.shape().with_axis(0, 1), |s, axis| s.with_axis(axis, 1));
         let (mean, variance) = self.backend().moments(&self.array.buffer, groups)?;
         let moments = [mean, variance].map(|m| Array::new(self.backend(), m, [count].into()));
         Ok((self.normalize_as(Standard { groups, statistics, eps })?, moments))

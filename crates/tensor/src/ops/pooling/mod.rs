@@ -29,16 +29,17 @@ impl<B: Backend> Tensor<B> {
     /// `[.., H, W] → [.., ⌊H/2⌋, ⌊W/2⌋]`. Of equal elements, the first has the derivative.
     ///
     /// # Errors
-    /// [`TensorError::Unsuitable`](crate::TensorError::Unsuitable) when there is no window, or more than 2³²
-    /// elements.
+    /// [`TensorError::Unsuitable`](crate::TensorError::Unsuitable) when there is no window, or 2³² elements or
+    /// more.
     pub fn max_pool2d(&self) -> Result<Self> {
         let shape = self.shape();
-        let Some((planes, &[height, width])) = shape.split_last_chunk::<2>().filter(|(_, hw)| hw.iter().all(|&n| n >= 2))
+        let Some((planes, &[height, width])) =
+            shape.split_last_chunk::<2>().filter(|(_, hw)| hw.iter().all(|&n| n >= 2))
         else {
             return Err(self.unsuitable("max_pool2d", "its windows need two last axes of at least 2"));
         };
         if u32::try_from(shape.len()).is_err() {
-            return Err(self.unsuitable("max_pool2d", "its indices are 32 bits wide; pool it in parts"));
+            return Err(self.unsuitable("max_pool2d", "it has more elements than 32-bit indices reach"));
         }
         let planes = planes.iter().product();
         let indices = self.backend().largest_of_windows(&self.array.buffer, planes, height, width)?;

@@ -74,15 +74,20 @@ fn runs(summed: &[bool], from: &Shape) -> Option<usize> {
 
 /// Sum of a contiguous run, in sixteen interleaved partial sums.
 pub(crate) fn sum<E: CpuElement>(run: &[E]) -> E {
+    sum_of(run, |x| x)
+}
+
+/// Sum of `f` of each element of a contiguous run, in sixteen interleaved partial sums.
+pub(crate) fn sum_of<E: CpuElement>(run: &[E], f: impl Fn(E) -> E) -> E {
     let mut lanes = [E::zero(); 16];
     let (blocks, rest) = run.as_chunks::<16>();
     for block in blocks {
         for (lane, &x) in lanes.iter_mut().zip(block) {
-            *lane += x;
+            *lane += f(x);
         }
     }
     for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane += x;
+        *lane += f(x);
     }
     fold(lanes)
 }

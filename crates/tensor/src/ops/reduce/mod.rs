@@ -6,8 +6,10 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use cpu::{dot, sum};
+pub(crate) use cpu::{dot, sum, sum_of};
 
 /// Kernels of sums and repetition.
 pub trait ReduceKernels: Storage {

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 /// Kernels over rows of `cols` elements.
 pub trait SoftmaxKernels: Storage {

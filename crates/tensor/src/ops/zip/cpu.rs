@@ -51,7 +51,8 @@ pub(crate) fn walk(operand: &Shape, out: &Shape) -> Option<Walk> {
     }
     let repeated = out.repeated_axes(operand)?;
     // axes of length 1 neither repeat nor distinguish; repeated ones in front make the walk start again
-    let mut axes = repeated.iter().zip(out.iter()).filter(|&(_, &n)| n != 1).skip_while(|&(&r, _)| r).peekable();
+    let mut axes =
+        repeated.iter().zip(out.iter()).filter(|&(_, &n)| n != 1).skip_while(|&(&r, _)| r).peekable();
     while axes.next_if(|&(&r, _)| !r).is_some() {}
     let mut run = 1;
     while let Some((_, &n)) = axes.next_if(|&(&r, _)| r) {

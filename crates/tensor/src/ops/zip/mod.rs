@@ -7,6 +7,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use cpu::{Walk, walk};
 

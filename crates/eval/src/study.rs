@@ -1,0 +1,285 @@
+//! A study: the runs of a protocol, carried out in parallel, and summed up beside the published figures.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Instant;
+
+use plastica_model::Checkpoint;
+use plastica_rules::{Credit, Rule};
+use plastica_tensor::Backend;
+use plastica_tensor::cpu::ordered_map;
+
+use crate::{
+    EvalError, RuleRow, RunConfig, RunRecord, RunStatus, Table, Trainer, VERSION, comparison_table, published,
+};
+
+/// How much of the study is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The published configurations, budgets and seeds.
+    Paper,
+    /// The same path in seconds: the published models on a handful of episodes.
+    Smoke,
+    /// A configuration of the user's own.
+    Custom,
+}
+
+impl Protocol {
+    /// Those that a study can be made of.
+    pub const ALL: [Protocol; 2] = [Protocol::Paper, Protocol::Smoke];
+
+    /// The protocol's name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Paper => "paper",
+            Protocol::Smoke => "smoke",
+            Protocol::Custom => "custom",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = EvalError;
+
+    fn from_str(name: &str) -> Result<Self, EvalError> {
+        let found = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+        let expected = || format!("one of {}", Protocol::ALL.map(Protocol::name).join(", "));
+        found.ok_or_else(|| EvalError::Config { field: "protocol", value: name.into(), expected: expected() })
+    }
+}
+
+/// Which runs a study is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Study {
+    /// How much is run.
+    pub protocol: Protocol,
+    /// Tasks, by name.
+    pub tasks: Vec<String>,
+    /// Plasticity rules.
+    pub rules: Vec<Rule>,
+    /// What the outer gradient sees of the fast weights; the published runs are detached.
+    pub credit: Credit,
+    /// Runs of each task and rule: the published seeds first, and on from the last.
+    pub seeds: usize,
+}
+
+/// One run of a study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRun {
+    name: String,
+    config: RunConfig,
+    protocol: Protocol,
+}
+
+impl Study {
+    /// The runs, in the order of tasks, rules and seeds.
+    ///
+    /// # Errors
+    /// For an unknown task, or no seeds.
+    pub fn plan(&self) -> Result<Vec<PlannedRun>, EvalError> {
+        if self.seeds == 0 {
+            let expected = "at least 1".to_owned();
+            return Err(EvalError::Config { field: "seeds", value: "0".into(), expected });
+        }
+        let mut runs = Vec::new();
+        for task in &self.tasks {
+            for &rule in &self.rules {
+                let mut config = RunConfig::published(task, rule)?;
+                config.training.credit = self.credit;
+                if self.protocol == Protocol::Smoke {
+                    config.training.epochs = 1;
+                    config.training.dataset_size = 3;
+                }
+                config.validate()?;
+                let known = published()
+                    .task(task)
+                    .and_then(|t| t.rule(rule.name()))
+                    .map_or(&[][..], |r| &r.seeds[..]);
+                let first = config.training.seed;
+                for i in 0..self.seeds {
+                    let seed = known.get(i).copied().unwrap_or(first + i as u64);
+                    let mut config = config.clone();
+                    config.training.seed = seed;
+                    runs.push(PlannedRun {
+                        name: format!("{task}-{rule}-{seed}"),
+                        config,
+                        protocol: self.protocol,
+                    });
+                }
+            }
+        }
+        Ok(runs)
+    }
+
+    /// One table a task: ours beside the published figures.
+    ///
+    /// # Errors
+    /// When the records are not this study's.
+    pub fn tables(&self, records: &[RunRecord]) -> Result<Vec<Table>, EvalError> {
+        let mut tables = Vec::new();
+        for task in &self.tasks {
+            let mut rows = Vec::new();
+            for rule in &self.rules {
+                let of_rule = |r: &&RunRecord| r.task == *task && r.rule == rule.name();
+                let records: Vec<RunRecord> = records.iter().filter(of_rule).cloned().collect();
+                rows.push(RuleRow::from_records(&records)?);
+            }
+            tables.push(comparison_table(task, &rows));
+        }
+        Ok(tables)
+    }
+}
+
+impl PlannedRun {
+    /// A run by itself.
+    pub fn new(config: RunConfig, protocol: Protocol) -> Self {
+        let name = format!("{}-{}-{}", config.task.name(), config.model.rule, config.training.seed);
+        Self { name, config, protocol }
+    }
+
+    /// `copying-hebbian-2000`: task, rule and seed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The run's configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Episodes that the run takes, training and evaluation together.
+    pub fn episodes(&self) -> usize {
+        let training = &self.config.training;
+        training.epochs * (training.dataset_size + training.eval_episodes())
+    }
+
+    /// Trains and evaluates, and writes `NAME.json` and, if the run came to its end, `NAME.safetensors` in
+    /// `folder`. A run that diverges is a record that says so, not an error.
+    ///
+    /// # Errors
+    /// When the files cannot be written, or the device fails.
+    pub fn execute<B: Backend>(
+        &self,
+        backend: &B,
+        folder: &Path,
+        advanced: &mut dyn FnMut(usize),
+    ) -> Result<RunRecord, EvalError> {
+        let begin = Instant::now();
+        let config = &self.config;
+        let mut record = RunRecord {
+            crate_version: VERSION.to_owned(),
+            task: config.task.name().to_owned(),
+            rule: config.model.rule.name().to_owned(),
+            credit: config.training.credit.to_string(),
+            protocol: self.protocol.name().to_owned(),
+            seed: config.training.seed,
+            config: serde_json::to_value(config)
+                .map_err(|e| EvalError::Unserialisable { message: e.to_string() })?,
+            history: Vec::new(),
+            final_metrics: Default::default(),
+            trace: None,
+            wall_seconds: 0.0,
+            status: RunStatus::Finished,
+        };
+        let mut trainer = Trainer::new(config, backend)?;
+        for _ in 0..config.training.epochs {
+            match trainer.epoch_step(advanced) {
+                Ok((epoch, evaluation)) => {
+                    record.final_metrics = epoch.metrics.clone();
+                    record.trace = evaluation.trace;
+                    record.history.push(epoch);
+                }
+                Err(diverged @ EvalError::Diverged { .. }) => {
+                    record.status = RunStatus::Failed { reason: diverged.to_string() };
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        record.wall_seconds = begin.elapsed().as_secs_f64();
+        record.write(folder.join(format!("{}.json", self.name)))?;
+        if record.status == RunStatus::Finished {
+            trainer.checkpoint().write(&folder.join(format!("{}.safetensors", self.name)))?;
+        }
+        Ok(record)
+    }
+}
+
+/// Carries runs out in parallel; records come in the runs' order. `advanced` is told of a run's name and the
+/// episodes it has done since.
+///
+/// # Errors
+/// The first failure that is not a run's own divergence; the other runs are carried out all the same, and their
+/// records are written.
+pub fn execute_all<B: Backend>(
+    runs: Vec<PlannedRun>,
+    backend: &B,
+    folder: &Path,
+    advanced: &(dyn Fn(&str, usize) + Sync),
+) -> Result<Vec<RunRecord>, EvalError> {
+    let one = |run: PlannedRun| run.execute(backend, folder, &mut |episodes| advanced(&run.name, episodes));
+    ordered_map(runs, one)
+}
+
+impl<B: Backend> Trainer<B> {
+    /// The model as it stands, with its task in the metadata.
+    pub fn checkpoint(&self) -> Checkpoint<B> {
+        let run = serde_json::to_string(self.config()).unwrap_or_default();
+        Checkpoint {
+            config: self.config().model.clone(),
+            parameters: self.parameters().clone(),
+            metadata: [("plastica.run".to_owned(), run)].into(),
+        }
+    }
+}
+
+/// Makes a folder for results, and makes sure that it can be written.
+///
+/// # Errors
+/// [`EvalError::Folder`] when it cannot.
+pub fn prepare_folder(folder: &Path) -> Result<PathBuf, EvalError> {
+    let fail = |source| EvalError::Folder { path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(fail)?;
+    tempfile::tempfile_in(folder).map_err(fail)?;
+    Ok(folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn study(seeds: usize) -> Study {
+        let tasks = vec!["copying".to_owned(), "regression".to_owned()];
+        Study { protocol: Protocol::Paper, tasks, rules: Rule::ALL.to_vec(), credit: Credit::Detached, seeds }
+    }
+
+    #[test]
+    fn the_plan_has_the_published_budgets_and_seeds_and_goes_on_from_them() {
+        let runs = study(5).plan().unwrap();
+        assert_eq!(runs.len(), 2 * 3 * 5);
+        let seeds: Vec<u64> = runs[5..10].iter().map(|r| r.config.training.seed).collect();
+        assert_eq!(seeds, [2000, 2001, 2002, 2003, 2004]);
+        assert_eq!(runs[5].name, "copying-hebbian-2000");
+        let regression = &runs.last().unwrap().config;
+        assert_eq!((regression.training.epochs, regression.training.dataset_size), (5, 150));
+        assert_eq!((regression.model.input_dim, regression.model.output_dim), (5, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_said() {
+        let check = |study: Study, part: &str| {
+            let message = study.plan().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        };
+        check(study(0), "seeds is 0; it must be at least 1");
+        check(Study { tasks: vec!["copyin".into()], ..study(1) }, "did you mean `copying`?");
+        assert!("papers".parse::<Protocol>().unwrap_err().to_string().contains("one of paper, smoke"));
+    }
+}

@@ -1,0 +1,5 @@
+//! The plastic Transformer through its public face: derivatives against differences, one way of reading against
+//! another, checkpoints against damage.
+
+mod gradients;
+mod support;

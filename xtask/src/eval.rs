@@ -1,0 +1,76 @@
+//! `cargo xtask eval`: a checkpoint on fresh episodes.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+use plastica_eval::{RunConfig, evaluate, format_number};
+use plastica_model::Checkpoint;
+use plastica_tasks::{EpisodeSource, TaskConfig};
+use plastica_tensor::Cpu;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::failure::{Failure, Outcome};
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  cargo xtask eval results/paper-detached/copying-hebbian-2000.safetensors --task copying --episodes 1000")]
+pub struct Arguments {
+    /// A checkpoint, as `train` and `reproduce` write them.
+    checkpoint: PathBuf,
+    /// The task: copying, cue-reward or regression; with the settings it was trained on, if it was on this one.
+    #[arg(long, value_name = "T")]
+    task: String,
+    /// Number of fresh episodes.
+    #[arg(long, default_value = "1000", value_name = "N")]
+    episodes: NonZeroUsize,
+    /// Seed of the episodes.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+}
+
+/// Evaluates.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let default = TaskConfig::from_name(&arguments.task).map_err(Failure::usage)?;
+    let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
+    let trained: Option<RunConfig> =
+        checkpoint.metadata.get("plastica.run").and_then(|run| serde_json::from_str(run).ok());
+    let task = trained.map(|run| run.task).filter(|task| task.name() == arguments.task).unwrap_or(default);
+    let source = task.build().map_err(Failure::usage)?;
+    check_widths(arguments, &checkpoint, source.as_ref())?;
+    let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
+    let (config, parameters) = (&checkpoint.config, &checkpoint.parameters);
+    let found =
+        evaluate(config, parameters, source.as_ref(), &mut rng, arguments.episodes.get(), &mut |_| {})?;
+    println!(
+        "{}, {} on {}: {} episodes, seed {}",
+        arguments.checkpoint.display(),
+        config.rule,
+        task.name(),
+        arguments.episodes,
+        arguments.seed
+    );
+    for (name, value) in &found.metrics {
+        println!("{name:24} {}", format_number(*value));
+    }
+    Ok(())
+}
+
+fn check_widths(
+    arguments: &Arguments,
+    checkpoint: &Checkpoint<Cpu<f32>>,
+    source: &dyn EpisodeSource,
+) -> Outcome {
+    let (has_in, has_out) = (checkpoint.config.input_dim, checkpoint.config.output_dim);
+    let (needs_in, needs_out) = (source.input_width(), source.output_width());
+    if (has_in, has_out) == (needs_in, needs_out) {
+        return Ok(());
+    }
+    let (file, task) = (arguments.checkpoint.display(), &arguments.task);
+    Err(Failure::Failed(anyhow!(
+        "checkpoint {file}: it reads inputs of width {has_in} and gives {has_out} outputs, where {task} needs {needs_in} and {needs_out}; \
+         was it trained on another task?"
+    )))
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask parity`: recorded trajectories, replayed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use plastica_eval::{Deviation, GRADIENT_TOLERANCE, VALUE_TOLERANCE, replay};
+use plastica_tensor::Cpu;
+
+use crate::failure::{Failure, Outcome};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of *.safetensors recordings: parameters, inputs, outputs, gradients.
+    folder: PathBuf,
+}
+
+/// Replays every file of a folder; a line each.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let files = recordings(&arguments.folder)?;
+    if files.is_empty() {
+        return Err(Failure::Failed(anyhow!(
+            "{}: it holds no *.safetensors file",
+            arguments.folder.display()
+        )));
+    }
+    let width = files.iter().filter_map(|f| f.file_name()).map(|f| f.len()).max().unwrap_or(0);
+    let mut failed = 0;
+    for file in &files {
+        let name = file.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+        match replay(file, &Cpu::<f32>::new()) {
+            Ok(parity) => {
+                let show = |d: &Deviation| format!("{:.1e} ({})", d.error, d.tensor);
+                let verdict = if parity.holds() { "ok  " } else { "FAIL" };
+                failed += usize::from(!parity.holds());
+                println!(
+                    "{verdict} {name:width$}  values {}  fast weights {}  gradients {}",
+                    show(&parity.values),
+                    show(&parity.fast_weights),
+                    show(&parity.gradients),
+                );
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAIL {name:width$}  {error}");
+            }
+        }
+    }
+    println!(
+        "{} of {} within {VALUE_TOLERANCE:.0e} for values and fast weights, {GRADIENT_TOLERANCE:.0e} for gradients",
+        files.len() - failed,
+        files.len()
+    );
+    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The folder's recordings, by name.
+fn recordings(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("{}: it can't be read as a folder", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

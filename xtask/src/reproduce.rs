@@ -1,0 +1,95 @@
+//! `cargo xtask reproduce`: the paper's study.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use plastica_eval::{Protocol, RunStatus, Study, execute_all, prepare_folder};
+use plastica_rules::{Credit, Rule};
+use plastica_tasks::TaskConfig;
+use plastica_tensor::Cpu;
+
+use crate::failure::{Failure, Outcome};
+use crate::progress::Progress;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask reproduce                                  the whole study, as published
+  cargo xtask reproduce --task copying --credit full     one task, plasticity trained by it
+  cargo xtask reproduce --protocol smoke                 the same path in seconds")]
+pub struct Arguments {
+    /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
+    #[arg(long, default_value = "paper")]
+    protocol: Protocol,
+    /// A task, more than once for several; all by default [copying, cue-reward, regression].
+    #[arg(long, value_name = "T")]
+    task: Vec<String>,
+    /// A plasticity rule, more than once for several; all by default [none, hebbian, gradient].
+    #[arg(long, value_name = "R")]
+    rule: Vec<Rule>,
+    /// What the outer gradient sees of the fast weights: detached (as published), full, truncated(k).
+    #[arg(long, default_value = "detached", value_name = "C")]
+    credit: Credit,
+    /// Runs of each task and rule; the published seeds first.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    seeds: usize,
+    /// Folder for records, checkpoints and tables [results/PROTOCOL-CREDIT].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the study.
+pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
+    let begin = Instant::now();
+    let study = Study {
+        protocol: arguments.protocol,
+        tasks: distinct(&arguments.task, &TaskConfig::NAMES.map(String::from)),
+        rules: distinct(&arguments.rule, &Rule::ALL),
+        credit: arguments.credit,
+        seeds: arguments.seeds,
+    };
+    let runs = study.plan().map_err(Failure::usage)?;
+    let default = || PathBuf::from(format!("results/{}-{}", arguments.protocol, arguments.credit));
+    let folder = prepare_folder(&arguments.out.clone().unwrap_or_else(default))?;
+    let progress = Progress::new(runs.iter().map(|run| run.episodes()).sum(), quiet);
+    let records =
+        execute_all(runs, &Cpu::<f32>::new(), &folder, &|run, episodes| progress.advance(run, episodes));
+    progress.finish();
+    let records = records?;
+
+    let tables: Vec<String> = study.tables(&records)?.iter().map(ToString::to_string).collect();
+    let text = tables.join("\n");
+    let file = folder.join("tables.md");
+    std::fs::write(&file, &text).with_context(|| format!("{}: it can't be written", file.display()))?;
+    println!("{text}");
+    let failed: Vec<String> = records
+        .iter()
+        .filter_map(|r| match &r.status {
+            RunStatus::Failed { reason } => Some(format!("{}-{}-{}: {reason}", r.task, r.rule, r.seed)),
+            RunStatus::Finished => None,
+        })
+        .collect();
+    println!(
+        "{} runs, {} failed, {:.1} s; records, checkpoints and tables.md are in {}",
+        records.len(),
+        failed.len(),
+        begin.elapsed().as_secs_f64(),
+        folder.display(),
+    );
+    for line in &failed {
+        eprintln!("failed: {line}");
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The values given, each once, or the default.
+fn distinct<T: Clone + PartialEq>(given: &[T], default: &[T]) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for value in if given.is_empty() { default } else { given } {
+        if !kept.contains(value) {
+            kept.push(value.clone());
+        }
+    }
+    kept
+}

@@ -1,0 +1,72 @@
+//! `cargo xtask train`: one model on one task.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use plastica_eval::{PlannedRun, Protocol, RunStatus, prepare_folder};
+use plastica_rules::Rule;
+use plastica_tensor::Cpu;
+
+use crate::config;
+use crate::failure::{Failure, Outcome};
+use crate::progress::Progress;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask train --task copying --rule hebbian --out runs
+  cargo xtask train --task copying --rule hebbian --set training.credit=full --set model.max_norm=100 \\
+      --set training.batch_size=64 --set training.dataset_size=6400 --out runs")]
+pub struct Arguments {
+    /// The task: copying, cue-reward or regression.
+    #[arg(long, value_name = "T")]
+    task: String,
+    /// The plasticity rule: none, hebbian or gradient.
+    #[arg(long, value_name = "R")]
+    rule: Rule,
+    /// Configuration to lay over the published one, in TOML, with sections [model], [task] and [training].
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// One more value to lay over it, such as training.lr=0.003; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Folder for the record and the checkpoint.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Trains.
+pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
+    let config =
+        config::load(&arguments.task, arguments.rule, arguments.config.as_deref(), &arguments.settings)
+            .map_err(Failure::usage)?;
+    let folder = prepare_folder(&arguments.out)?;
+    let run = PlannedRun::new(config, Protocol::Custom);
+    let progress = Progress::new(run.episodes(), quiet);
+    let record =
+        run.execute(&Cpu::<f32>::new(), &folder, &mut |episodes| progress.advance(run.name(), episodes));
+    progress.finish();
+    let record = record?;
+    for epoch in &record.history {
+        let metrics: Vec<String> = epoch
+            .metrics
+            .iter()
+            .map(|(name, value)| format!("{name} {}", plastica_eval::format_number(*value)))
+            .collect();
+        println!("epoch {}: {}", epoch.epoch, metrics.join(", "));
+    }
+    match &record.status {
+        RunStatus::Failed { reason } => {
+            eprintln!("failed: {}: {reason}", run.name());
+            Err(Failure::Told)
+        }
+        RunStatus::Finished => {
+            println!(
+                "{:.1} s; {name}.json and {name}.safetensors are in {}",
+                record.wall_seconds,
+                folder.display(),
+                name = run.name()
+            );
+            Ok(())
+        }
+    }
+}
