@@ -7,6 +7,9 @@ use plastica_eval::RunConfig;
 use plastica_rules::Rule;
 use toml::{Table, Value};
 
+/// Fields of `[model]` that the task decides.
+const WIDTHS: [&str; 2] = ["input_dim", "output_dim"];
+
 /// The published configuration of a task and rule, overridden by a file's sections `[model]`, `[task]` and
 /// `[training]`, then by `section.key=value` settings.
 ///
@@ -14,11 +17,19 @@ use toml::{Table, Value};
 /// When the file cannot be read, a key is unknown, a value is of the wrong type, or the whole contradicts itself.
 pub fn load(task: &str, rule: Rule, file: Option<&Path>, settings: &[String]) -> anyhow::Result<RunConfig> {
     let mut table = Table::try_from(RunConfig::published(task, rule)?).context("the defaults")?;
+    // the widths follow from the task: what stands here afterwards was asked for
+    if let Some(Value::Table(model)) = table.get_mut("model") {
+        for width in WIDTHS {
+            model.remove(width);
+        }
+    }
     if let Some(path) = file {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("{}: it can't be read", path.display()))?;
-        let overrides: Table = text.parse().with_context(|| format!("{}: it is not TOML", path.display()))?;
-        merge(&mut table, overrides, &path.display().to_string())?;
+        let source = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{source}: it can't be read"))?;
+        let overrides: Table =
+            text.parse().map_err(|e| anyhow!("{source}: it is not TOML: {}", trimmed(&e)))?;
+        merge(&mut table, overrides, &source)?;
+        read(&table, task, &source)?;
     }
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
@@ -31,16 +42,39 @@ pub fn load(task: &str, rule: Rule, file: Option<&Path>, settings: &[String]) ->
         let Value::Table(overrides) = overrides else { bail!("--set {setting}: the key is empty") };
         merge(&mut table, overrides, &format!("--set {setting}"))?;
     }
-    let mut config: RunConfig = table.try_into().context("the configuration")?;
-    if config.task.name() != task {
-        bail!("the configuration's task.name is {}, but --task is {task}", config.task.name());
-    }
+    let mut config = read(&table, task, "--set")?;
     if config.model.rule != rule {
         bail!("the configuration's model.rule is {}, but --rule is {rule}", config.model.rule);
     }
     config.fit_to_task()?;
+    for (width, fitted) in WIDTHS.into_iter().zip([config.model.input_dim, config.model.output_dim]) {
+        match table.get("model").and_then(|model| model.get(width)) {
+            Some(given) if given.as_integer() != i64::try_from(fitted).ok() => {
+                bail!(
+                    "model.{width} = {given} won't do: it follows from the task, and is {fitted}; leave it out"
+                )
+            }
+            _ => {}
+        }
+    }
+    config.training.validate().context("[training]")?;
     config.validate()?;
     Ok(config)
+}
+
+/// The whole as it stands after `source` was laid upon it.
+fn read(table: &Table, task: &str, source: &str) -> anyhow::Result<RunConfig> {
+    // before anything else, because the fields of two tasks are not the same
+    let name = table.get("task").and_then(|task| task.get("name")).and_then(Value::as_str).unwrap_or(task);
+    if name != task {
+        bail!("{source}: task.name is {name}, but --task is {task}");
+    }
+    table.clone().try_into().map_err(|e| anyhow!("{source}: {}", trimmed(&e).replace('\n', " ")))
+}
+
+/// The parser's message without the line break at its end.
+fn trimmed(error: &toml::de::Error) -> String {
+    error.to_string().trim_end().to_owned()
 }
 
 /// A value as TOML reads it; a bare word is a string.
@@ -65,6 +99,8 @@ fn merge(base: &mut Table, over: Table, source: &str) -> anyhow::Result<()> {
         for (key, value) in over {
             match (base.get_mut(&key), value) {
                 (Some(Value::Float(old)), Value::Integer(new)) => *old = new as f64,
+                // a table that names its kind stands for itself; one that does not adds to what is there
+                (Some(Value::Table(old)), Value::Table(new)) if !new.contains_key("kind") => old.extend(new),
                 (_, value) => {
                     base.insert(key, value);
                 }
@@ -76,6 +112,8 @@ fn merge(base: &mut Table, over: Table, source: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use plastica_tensor::optim::Schedule;
+
     use super::*;
 
     fn load_settings(settings: &[&str]) -> anyhow::Result<RunConfig> {
@@ -98,6 +136,29 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_is_set_key_by_key_or_as_a_whole() {
+        let steps = |settings: &[&str]| match load_settings(settings).unwrap().training.schedule {
+            Schedule::Constant => None,
+            Schedule::WarmupCosine { warmup_steps, .. } => Some(warmup_steps),
+        };
+        let whole = r#"training.schedule={kind="warmup-cosine", warmup_steps=10, final_ratio=0.5}"#;
+        let parts = [
+            "training.schedule.kind=warmup-cosine",
+            "training.schedule.warmup_steps=10",
+            "training.schedule.final_ratio=0.5",
+        ];
+        assert_eq!((steps(&[whole]), steps(&parts)), (Some(10), Some(10)));
+        assert_eq!(steps(&[whole, "training.schedule.warmup_steps=7"]), Some(7));
+        assert_eq!(steps(&[whole, "training.schedule.kind=constant"]), None);
+    }
+
+    #[test]
+    fn widths_may_be_given_if_they_are_the_tasks() {
+        let config = load_settings(&["model.input_dim=12", "task.vocab_size=12"]).unwrap();
+        assert_eq!((config.model.input_dim, config.model.output_dim), (12, 12));
+    }
+
+    #[test]
     fn what_cannot_be_set_is_said() {
         let check = |settings: &[&str], part: &str| {
             let message = format!("{:#}", load_settings(settings).unwrap_err());
@@ -112,6 +173,9 @@ mod tests {
         check(&["task.vocab_size=3"], "vocab_size = 3");
         check(&["model.rule=none"], "model.rule is none, but --rule is hebbian");
         check(&["model.rule=oja"], "unknown variant `oja`");
+        check(&["task.name=regression"], "task.name is regression, but --task is copying");
+        check(&["model.input_dim=3"], "model.input_dim = 3 won't do: it follows from the task, and is 10");
+        check(&["training.lr=-1"], "[training]: lr is -1; it must be");
         check(&["training.credit=most"], "unknown credit 'most'");
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use plastica_eval::{RunConfig, evaluate, format_number};
 use plastica_model::Checkpoint;
@@ -13,6 +13,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -35,8 +36,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let default = TaskConfig::from_name(&arguments.task).map_err(Failure::usage)?;
     let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
-    let trained: Option<RunConfig> =
-        checkpoint.metadata.get("plastica.run").and_then(|run| serde_json::from_str(run).ok());
+    let read = |run: &String| serde_json::from_str::<RunConfig>(run);
+    let trained = checkpoint.metadata.get("plastica.run").map(read).transpose().with_context(|| {
+        format!("checkpoint {}: the run in its metadata can't be read", arguments.checkpoint.display())
+    })?;
     let task = trained.map(|run| run.task).filter(|task| task.name() == arguments.task).unwrap_or(default);
     let source = task.build().map_err(Failure::usage)?;
     check_widths(arguments, &checkpoint, source.as_ref())?;
@@ -44,16 +47,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let (config, parameters) = (&checkpoint.config, &checkpoint.parameters);
     let found =
         evaluate(config, parameters, source.as_ref(), &mut rng, arguments.episodes.get(), &mut |_| {})?;
-    println!(
+    say(format_args!(
         "{}, {} on {}: {} episodes, seed {}",
         arguments.checkpoint.display(),
         config.rule,
         task.name(),
         arguments.episodes,
         arguments.seed
-    );
+    ))?;
     for (name, value) in &found.metrics {
-        println!("{name:24} {}", format_number(*value));
+        say(format_args!("{name:24} {}", format_number(*value)))?;
     }
     Ok(())
 }

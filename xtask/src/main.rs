@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod config;
 mod eval;
 mod failure;
+mod output;
 mod parity;
 mod progress;
 mod reproduce;
@@ -17,11 +18,12 @@ mod train;
 use failure::{Failure, Outcome};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Transformers whose weights keep changing while they read", version)]
+#[command(name = "xtask", bin_name = "cargo xtask", version)]
+#[command(about = "Transformers whose weights keep changing while they read")]
 struct Arguments {
     /// Worker threads; one a core by default. Results do not depend on it.
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Say nothing but results and errors.
     #[arg(long, global = true)]
     quiet: bool,
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     };
     let outcome: Outcome = match arguments.threads {
         None => task(),
-        Some(threads) => match plastica_tensor::cpu::with_threads(threads.get(), task) {
+        Some(threads) => match plastica_tensor::cpu::with_threads(threads.into(), task) {
             Ok(outcome) => outcome,
             Err(error) => Err(Failure::usage(error)),
         },

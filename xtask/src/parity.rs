@@ -8,6 +8,7 @@ use plastica_eval::{Deviation, GRADIENT_TOLERANCE, VALUE_TOLERANCE, replay};
 use plastica_tensor::Cpu;
 
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -33,25 +34,29 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 let show = |d: &Deviation| format!("{:.1e} ({})", d.error, d.tensor);
                 let verdict = if parity.holds() { "ok  " } else { "FAIL" };
                 failed += usize::from(!parity.holds());
-                println!(
+                say(format_args!(
                     "{verdict} {name:width$}  values {}  fast weights {}  gradients {}",
                     show(&parity.values),
                     show(&parity.fast_weights),
                     show(&parity.gradients),
-                );
+                ))?;
             }
             Err(error) => {
                 failed += 1;
-                println!("FAIL {name:width$}  {error}");
+                say(format_args!("FAIL {name:width$}  {error}"))?;
             }
         }
     }
-    println!(
+    say(format_args!(
         "{} of {} within {VALUE_TOLERANCE:.0e} for values and fast weights, {GRADIENT_TOLERANCE:.0e} for gradients",
         files.len() - failed,
         files.len()
-    );
-    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+    ))?;
+    if failed == 0 {
+        return Ok(());
+    }
+    let (count, folder) = (files.len(), arguments.folder.display());
+    Err(Failure::Failed(anyhow!("{folder}: {failed} of {count} recordings were not reproduced")))
 }
 
 /// The folder's recordings, by name.

@@ -11,6 +11,7 @@ use plastica_tasks::TaskConfig;
 use plastica_tensor::Cpu;
 
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 use crate::progress::Progress;
 
 #[derive(Args)]
@@ -32,8 +33,9 @@ pub struct Arguments {
     #[arg(long, default_value = "detached", value_name = "C")]
     credit: Credit,
     /// Runs of each task and rule; the published seeds first.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    seeds: usize,
+    // a rule's published seeds begin 1000 after the last rule's
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    seeds: u16,
     /// Folder for records, checkpoints and tables [results/PROTOCOL-CREDIT].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -47,7 +49,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         tasks: distinct(&arguments.task, &TaskConfig::NAMES.map(String::from)),
         rules: distinct(&arguments.rule, &Rule::ALL),
         credit: arguments.credit,
-        seeds: arguments.seeds,
+        seeds: arguments.seeds.into(),
     };
     let runs = study.plan().map_err(Failure::usage)?;
     let default = || PathBuf::from(format!("results/{}-{}", arguments.protocol, arguments.credit));
@@ -62,7 +64,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     let text = tables.join("\n");
     let file = folder.join("tables.md");
     std::fs::write(&file, &text).with_context(|| format!("{}: it can't be written", file.display()))?;
-    println!("{text}");
+    say(&text)?;
     let failed: Vec<String> = records
         .iter()
         .filter_map(|r| match &r.status {
@@ -70,13 +72,13 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
             RunStatus::Finished => None,
         })
         .collect();
-    println!(
+    say(format_args!(
         "{} runs, {} failed, {:.1} s; records, checkpoints and tables.md are in {}",
         records.len(),
         failed.len(),
         begin.elapsed().as_secs_f64(),
         folder.display(),
-    );
+    ))?;
     for line in &failed {
         eprintln!("failed: {line}");
     }

@@ -9,6 +9,7 @@ use plastica_tensor::Cpu;
 
 use crate::config;
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 use crate::progress::Progress;
 
 #[derive(Args)]
@@ -52,21 +53,18 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
             .iter()
             .map(|(name, value)| format!("{name} {}", plastica_eval::format_number(*value)))
             .collect();
-        println!("epoch {}: {}", epoch.epoch, metrics.join(", "));
+        say(format_args!("epoch {}: {}", epoch.epoch, metrics.join(", ")))?;
     }
     match &record.status {
         RunStatus::Failed { reason } => {
             eprintln!("failed: {}: {reason}", run.name());
             Err(Failure::Told)
         }
-        RunStatus::Finished => {
-            println!(
-                "{:.1} s; {name}.json and {name}.safetensors are in {}",
-                record.wall_seconds,
-                folder.display(),
-                name = run.name()
-            );
-            Ok(())
-        }
+        RunStatus::Finished => say(format_args!(
+            "{:.1} s; {name}.json and {name}.safetensors are in {}",
+            record.wall_seconds,
+            folder.display(),
+            name = run.name()
+        )),
     }
 }

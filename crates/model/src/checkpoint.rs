@@ -2,12 +2,14 @@
 //!
 //! Values are stored as f32, so a file written by one backend is read by every other, and by PyTorch by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
 use plastica_tensor::{Array, Backend, Element, Shape};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::tensor::{TensorInfo, TensorView};
+use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
 
 use crate::{ModelConfig, ModelError, Parameters, Result};
 
@@ -34,37 +36,33 @@ fn error(path: &Path, message: impl Into<String>) -> ModelError {
 
 impl<B: Backend> Checkpoint<B> {
     /// Writes the checkpoint: to a temporary file beside it, then renamed, so that a file of this name is
-    /// always whole.
+    /// always whole. The same checkpoint gives the same bytes.
     ///
     /// # Errors
-    /// [`ModelError::Checkpoint`] when the file cannot be written.
+    /// [`ModelError::Checkpoint`] when the file cannot be written, or when the parameters are not the
+    /// configured model's, so that it could not be read again.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut bytes = Vec::with_capacity(self.parameters.names().len());
-        for (name, array) in self.parameters.iter() {
-            let values = array.to_vec()?;
-            let data: Vec<u8> = values.iter().flat_map(|v| (v.wide() as f32).to_le_bytes()).collect();
-            bytes.push((name, array.shape(), data));
-        }
-        let mut views = Vec::with_capacity(bytes.len());
-        for (name, shape, data) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data);
-            views.push((*name, view.map_err(|e| error(path, format!("'{name}' can't be written: {e}")))?));
-        }
+        let named = self.parameters.iter().map(|(name, array)| (name.to_owned(), array.clone()));
+        Parameters::from_named(&self.config, named).map_err(|e| error(path, e.to_string()))?;
         let config = serde_json::to_string(&self.config)
             .map_err(|e| error(path, format!("the configuration can't be written: {e}")))?;
-        let mut metadata = self.metadata.clone();
-        metadata.insert(CONFIG_KEY.into(), config);
-        let file = safetensors::serialize(views, Some(metadata))
-            .map_err(|e| error(path, format!("it can't be written: {e}")))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-            temporary.write_all(&file)?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(path)?;
-            Ok(())
-        };
-        write().map_err(|e| error(path, format!("it can't be written: {e}")))
+        let mut metadata: BTreeMap<_, _> = self.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        metadata.insert(CONFIG_KEY, &config);
+        let mut header = Header { metadata, tensors: BTreeMap::new() };
+        let mut data = Vec::with_capacity(4 * self.parameters.count());
+        for (name, array) in self.parameters.iter() {
+            let start = data.len();
+            for value in array.to_vec()? {
+                data.extend((value.wide() as f32).to_le_bytes());
+            }
+            let (shape, data_offsets) = (array.shape().to_vec(), (start, data.len()));
+            header.tensors.insert(name, TensorInfo { dtype: Dtype::F32, shape, data_offsets });
+        }
+        let mut header = serde_json::to_vec(&header)
+            .map_err(|e| error(path, format!("the header can't be written: {e}")))?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = (header.len() as u64).to_le_bytes();
+        replace(path, &[&length, &header, &data]).map_err(|e| error(path, format!("it can't be written: {e}")))
     }
 
     /// Reads a checkpoint.
@@ -110,6 +108,33 @@ impl<B: Backend> Checkpoint<B> {
         let parameters = Parameters::from_named(&config, named).map_err(|e| error(path, e.to_string()))?;
         Ok(Self { config, parameters, metadata })
     }
+}
+
+/// A safetensors file's header. The safetensors crate would write the metadata in another order each time.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, TensorInfo>,
+}
+
+/// Puts a file of these parts in the place of `path`, whole or not at all.
+fn replace(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".checkpoint-").suffix(".tmp");
+    // the rename keeps the temporary file's mode, which would leave the checkpoint to its owner alone
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    // otherwise a power cut after the rename could leave an empty file under the final name
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// The values of a stored f32 tensor.

@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ModelError, Result};
 
-/// Largest size of any field: far above every use, far below where products of two would overflow.
+/// Largest width of anything: far above every use, far below where products of two would overflow.
 const MAX_SIZE: usize = 1 << 20;
+
+/// Most blocks, likewise.
+const MAX_LAYERS: usize = 1 << 10;
+
+/// Most scalars in all parameters together: more would not fit into the largest checkpoint that is read.
+const MAX_PARAMETERS: usize = 1 << 31;
 
 /// The configuration of a plastic Transformer. Defaults are the published ones for the sequence tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +94,6 @@ impl ModelConfig {
             ("output_dim", self.output_dim),
             ("model_dim", self.model_dim),
             ("num_heads", self.num_heads),
-            ("num_layers", self.num_layers),
             ("ffn_dim", self.ffn_dim),
         ];
         for (field, size) in sizes {
@@ -96,12 +101,20 @@ impl ModelConfig {
                 return config(field, size.to_string(), format!("it must lie in 1..={MAX_SIZE}"));
             }
         }
+        if !(1..=MAX_LAYERS).contains(&self.num_layers) {
+            return config("num_layers", self.num_layers.to_string(), format!("it must lie in 1..={MAX_LAYERS}"));
+        }
         if self.aux_dim > MAX_SIZE {
             return config("aux_dim", self.aux_dim.to_string(), format!("it must lie in 0..={MAX_SIZE}"));
         }
         if !self.model_dim.is_multiple_of(self.num_heads) {
             let rule = format!("it must divide model_dim = {}", self.model_dim);
             return config("num_heads", self.num_heads.to_string(), rule);
+        }
+        let count = self.parameter_count();
+        if count > MAX_PARAMETERS {
+            let rule = format!("the model would have {count} parameters, of which {MAX_PARAMETERS} are the most");
+            return config("model_dim", self.model_dim.to_string(), rule);
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return config("dropout", self.dropout.to_string(), "it must lie in [0, 1)".into());
@@ -125,6 +138,15 @@ impl ModelConfig {
     /// Width of the head: outputs, gate, auxiliary outputs.
     pub fn head_dim(&self) -> usize {
         self.output_dim + 1 + self.aux_dim
+    }
+
+    /// Number of scalars in all parameters together.
+    fn parameter_count(&self) -> usize {
+        let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
+        let linear = |out: usize, inp: usize| out * inp + out;
+        let block = 4 * d + linear(3 * d, d) + linear(d, d) + 2 * (linear(f, d) + linear(d, f));
+        let internal = if self.rule == Rule::Gradient { n * n } else { 0 };
+        linear(d, self.input_dim) + self.num_layers * block + 2 * d + linear(n, d) + internal
     }
 
     /// Every parameter, under its published name, in a fixed order: linear layers uniform in
@@ -181,7 +203,12 @@ mod tests {
     #[test]
     fn errors_name_the_field_the_value_and_what_would_be_right() {
         check(|c| c.num_heads = 3, "model.num_heads = 3 won't do: it must divide model_dim = 128");
-        check(|c| c.num_layers = 0, "model.num_layers = 0 won't do: it must lie in 1..=1048576");
+        check(|c| c.num_layers = 0, "model.num_layers = 0 won't do: it must lie in 1..=1024");
+        check(|c| c.ffn_dim = 1 << 21, "model.ffn_dim = 2097152 won't do: it must lie in 1..=1048576");
+        check(
+            |c| c.model_dim = 1 << 20,
+            "model.model_dim = 1048576 won't do: the model would have 8798271964166 parameters, of which 2147483648 are the most",
+        );
         check(|c| c.dropout = 1.0, "model.dropout = 1 won't do: it must lie in [0, 1)");
         check(|c| c.dropout = f64::NAN, "model.dropout = NaN won't do: it must lie in [0, 1)");
         check(|c| c.max_norm = 0.0, "model.max_norm = 0 won't do: it must be above 0 and finite");
@@ -201,6 +228,15 @@ mod tests {
             ["blocks.1.feed_forward.fc2.alpha", "blocks.0.self_attn.in_proj_weight", "internal_proj.weight"]
         {
             assert!(names.iter().any(|n| n == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_count_is_that_of_the_list() {
+        for rule in Rule::ALL {
+            let config = ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, rule, ..ModelConfig::default() };
+            let listed: usize = config.parameters().iter().map(|p| p.shape.len()).sum();
+            assert_eq!(config.parameter_count(), listed, "{rule}");
         }
     }
 

@@ -72,8 +72,11 @@ pub(crate) struct BlockNoise<'a> {
 
 impl BlockNoise<'_> {
     /// The next mask `[B, row]` of a place: 0, or 1/(1 − p); `None` where nothing is dropped.
+    ///
+    /// # Errors
+    /// When p is outside of [0, 1).
     fn mask<B: Backend>(&mut self, backend: &B, site: Site, row: usize) -> Result<Option<Tensor<B>>> {
-        let Some(noise) = self.noise.as_mut().filter(|noise| noise.p > 0.0) else { return Ok(None) };
+        let Some(noise) = self.noise.as_mut().filter(|noise| noise.p != 0.0) else { return Ok(None) };
         let generators = &mut noise.generators[self.block * SITES + site as usize];
         Ok(Some(dropout_mask(backend, generators, row, noise.p)?))
     }

@@ -276,6 +276,9 @@ impl<B: Backend> PlasticTransformer<B> {
         let final_ln = LayerNorm { weight: next()?, bias: next()? };
         let head = Linear { weight: next()?, bias: next()? };
         let internal_proj = if config.rule == Rule::Gradient { Some(next()?) } else { None };
+        if let Some((name, _)) = given.next() {
+            return Err(ModelError::SurplusParameter { name: name.to_owned() });
+        }
         let backend = head.weight.backend().clone();
         let plasticity =
             Plasticity { rule: config.rule.build(), neuromodulation: config.neuromodulation(), credit };

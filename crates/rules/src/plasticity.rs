@@ -89,3 +89,44 @@ impl<B: Backend> Plasticity<B> {
         Ok(Some(modulation))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plastica_tensor::Cpu;
+
+    use super::*;
+    use crate::{Rule, RuleError};
+
+    #[test]
+    fn layers_traces_and_fast_weights_must_be_equally_many() {
+        let cpu = Cpu::<f64>::new();
+        let zeros = |shape: &[usize]| Tensor::zeros(&cpu, plastica_tensor::Shape::new(shape).unwrap()).unwrap();
+        let layer = PlasticLinear {
+            weight: zeros(&[3, 2]),
+            bias: zeros(&[3]),
+            alpha: zeros(&[3, 2]),
+            beta: zeros(&[3]),
+        };
+        let trace = LayerTrace { input: zeros(&[1, 2]), output: zeros(&[1, 3]), internal_gradient: None };
+        for rule in [Rule::None, Rule::Hebbian] {
+            let plasticity = Plasticity {
+                rule: rule.build(),
+                neuromodulation: Neuromodulation::default(),
+                credit: Credit::Full,
+            };
+            let check = |layers: usize, traces: usize, fast: usize| {
+                let mut fast_weights = vec![FastWeights::zero(); fast];
+                let (layers_given, traces_given) = (vec![&layer; layers], vec![trace.clone(); traces]);
+                let updated = plasticity.update(0, &zeros(&[1]), layers_given, &traces_given, &mut fast_weights);
+                let good = layers == traces && layers == fast;
+                let expected = if good { Ok(()) } else { Err(RuleError::Layers { layers, traces, fast }) };
+                assert_eq!(updated.map(|_| ()), expected);
+            };
+            check(2, 2, 2);
+            check(1, 2, 2);
+            check(2, 1, 2);
+            check(2, 2, 1);
+            check(3, 2, 2);
+        }
+    }
+}

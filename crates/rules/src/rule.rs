@@ -151,3 +151,65 @@ impl FromStr for Rule {
         found.ok_or_else(|| RuleError::UnknownRule { name: name.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plastica_tensor::Cpu;
+
+    use super::*;
+
+    type Change = Option<(Vec<f64>, Vec<f64>)>;
+
+    /// The change that a rule makes of one step of two episodes.
+    fn change(rule: Rule, internal_gradient: Option<&[f64; 4]>) -> Result<Change> {
+        let cpu = Cpu::<f64>::new();
+        let tensor = |values: &[f64], width| Tensor::from_vec(&cpu, values.to_vec(), [2, width]);
+        let trace = LayerTrace {
+            input: tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)?,
+            output: tensor(&[0.1, 0.2, 0.3, 0.4], 2)?,
+            internal_gradient: internal_gradient.map(|g| tensor(g, 2)).transpose()?,
+        };
+        let change = rule.build().change(&trace)?;
+        Ok(change.map(|RankOne { p, q }| (p.to_vec().unwrap(), q.to_vec().unwrap())))
+    }
+
+    #[test]
+    fn each_rule_changes_by_what_its_definition_says() {
+        let (x, y) = (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![0.1, 0.2, 0.3, 0.4]);
+        let gradient = [-1.0, 0.5, 0.0, 2.0];
+        for given in [None, Some(&gradient)] {
+            assert_eq!(change(Rule::None, given).unwrap(), None);
+            assert_eq!(change(Rule::Hebbian, given).unwrap(), Some((y.clone(), x.clone())));
+        }
+        assert_eq!(change(Rule::Gradient, Some(&gradient)).unwrap(), Some((gradient.to_vec(), x)));
+    }
+
+    #[test]
+    fn the_gradient_rule_says_what_it_lacks() {
+        let error = change(Rule::Gradient, None).unwrap_err();
+        assert_eq!(error, RuleError::NoInternalGradient { rule: "gradient" });
+        let needs: Vec<Rule> =
+            Rule::ALL.into_iter().filter(|rule| rule.build::<Cpu<f64>>().needs_internal_gradient()).collect();
+        assert_eq!(needs, [Rule::Gradient]);
+    }
+
+    #[test]
+    fn a_rule_has_one_name_everywhere() {
+        for rule in Rule::ALL {
+            assert_eq!(rule.name().parse::<Rule>().unwrap(), rule);
+            assert_eq!(rule.to_string(), rule.name());
+            assert_eq!(rule.build::<Cpu<f64>>().name(), rule.name());
+            let json = serde_json::to_string(&rule).unwrap();
+            assert_eq!(json, format!("\"{rule}\""));
+            assert_eq!(serde_json::from_str::<Rule>(&json).unwrap(), rule);
+        }
+    }
+
+    #[test]
+    fn an_unknown_rule_is_refused_by_name() {
+        for name in ["", "Hebbian", "oja", "gradient "] {
+            let error = name.parse::<Rule>().unwrap_err().to_string();
+            assert_eq!(error, format!("unknown rule '{name}': it is one of none, hebbian, gradient"));
+        }
+    }
+}

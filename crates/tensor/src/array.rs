@@ -71,13 +71,8 @@ impl<B: Backend> Array<B> {
     /// [`TensorError::Incompatible`] when the shapes differ.
     pub fn add_assign(&mut self, other: &Self) -> Result<()> {
         if self.shape != other.shape {
-            let (left, right) = (self.shape, other.shape);
-            return Err(TensorError::Incompatible {
-                op: "add_assign",
-                left,
-                right,
-                rule: "they must be equal",
-            });
+            let (shapes, rule) = (Box::new([self.shape, other.shape]), "they must be equal");
+            return Err(TensorError::Incompatible { op: "add_assign", shapes, rule });
         }
         self.backend.add_assign(&mut self.buffer, &other.buffer)
     }

@@ -7,14 +7,12 @@ use crate::Shape;
 #[non_exhaustive]
 pub enum TensorError {
     /// Two operands whose shapes don't go together.
-    #[error("{op}: shapes {left} and {right} don't go together: {rule}")]
+    #[error("{op}: shapes {} and {} don't go together: {rule}", shapes[0], shapes[1])]
     Incompatible {
         /// The operation.
         op: &'static str,
-        /// Shape of the first operand.
-        left: Shape,
-        /// Shape of the second operand.
-        right: Shape,
+        /// Shapes of the first operand and the second, boxed so that a result stays small.
+        shapes: Box<[Shape; 2]>,
         /// What would have been right.
         rule: &'static str,
     },

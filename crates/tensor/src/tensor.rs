@@ -105,6 +105,6 @@ impl<B: Backend> Tensor<B> {
         other: &Self,
         rule: &'static str,
     ) -> crate::TensorError {
-        crate::TensorError::Incompatible { op, left: self.shape(), right: other.shape(), rule }
+        crate::TensorError::Incompatible { op, shapes: Box::new([self.shape(), other.shape()]), rule }
     }
 }

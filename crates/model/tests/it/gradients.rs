@@ -12,24 +12,36 @@ use crate::support::{distance, perturbed, random, small, wide};
 
 type F64 = Cpu<f64>;
 
-const BATCH: usize = 2;
-const STEPS: usize = 5;
-const CLASSES: [u32; BATCH * STEPS] = [0, 2, 1, 1, 0, 2, 0, 1, 2, 1];
+/// Which steps are to have their rate turned down.
+#[derive(PartialEq, Debug)]
+enum Clipped {
+    None,
+    Some,
+}
 
-/// A batch for a model with some rule and clipping.
+/// A model and a batch of classified sequences.
 struct Trial {
     config: ModelConfig,
     parameters: Parameters<F64>,
+    /// `[B, T, input_dim]`
     inputs: Tensor<F64>,
+    /// A sequence each: the class of every step.
+    classes: Vec<Vec<u32>>,
 }
 
 impl Trial {
-    fn new(rule: Rule, max_norm: f64) -> Self {
-        let config = ModelConfig { max_norm, eta0: 0.5, ..small(rule) };
+    fn new(config: ModelConfig, batch: usize, steps: usize) -> Self {
         let cpu = F64::new();
         let parameters = perturbed(&config, &cpu, 1);
-        let inputs = random(&cpu, [BATCH, STEPS, config.input_dim], 2);
-        Self { config, parameters, inputs }
+        let inputs = random(&cpu, [batch, steps, config.input_dim], 2);
+        let class = |episode: usize, step: usize| ((7 * episode + step * step) % config.output_dim) as u32;
+        let classes = (0..batch).map(|b| (0..steps).map(|t| class(b, t)).collect()).collect();
+        Self { config, parameters, inputs, classes }
+    }
+
+    /// The usual one: two sequences of five steps.
+    fn of(rule: Rule, max_norm: f64) -> Self {
+        Self::new(ModelConfig { max_norm, eta0: 0.5, ..small(rule) }, 2, 5)
     }
 
     /// The summed cross-entropy of a sequence read step by step; `before` may change the state before each.
@@ -38,13 +50,14 @@ impl Trial {
         model: &PlasticTransformer<F64>,
         mut before: impl FnMut(usize, &mut PlasticState<F64>),
     ) -> Tensor<F64> {
-        let mut state = model.init_state(BATCH);
+        let [batch, steps, width] = self.inputs.shape()[..] else { unreachable!("inputs are [B, T, width]") };
+        let mut state = model.init_state(batch);
         let mut loss = Tensor::zeros(&F64::new(), []).unwrap();
-        for t in 0..STEPS {
+        for t in 0..steps {
             before(t, &mut state);
-            let input = self.inputs.slice(1, t, 1).unwrap().reshape([BATCH, self.config.input_dim]).unwrap();
+            let input = self.inputs.slice(1, t, 1).unwrap().reshape([batch, width]).unwrap();
             let outputs = model.step(&input, &mut state).unwrap().outputs;
-            let classes = [CLASSES[t], CLASSES[STEPS + t]];
+            let classes: Vec<u32> = self.classes.iter().map(|sequence| sequence[t]).collect();
             loss = loss.add(&outputs.cross_entropy(&classes).unwrap().sum().unwrap()).unwrap();
         }
         loss
@@ -55,8 +68,9 @@ impl Trial {
         let tape = Tape::new();
         let (model, leaves) =
             PlasticTransformer::tracked(&self.config, &self.parameters, credit, &tape).unwrap();
-        let outputs = model.forward(&self.inputs, &mut model.init_state(BATCH)).unwrap().outputs;
-        let loss = outputs.cross_entropy(&CLASSES).unwrap().sum().unwrap();
+        let mut state = model.init_state(self.classes.len());
+        let outputs = model.forward(&self.inputs, &mut state).unwrap().outputs;
+        let loss = outputs.cross_entropy(&self.classes.concat()).unwrap().sum().unwrap();
         values(&grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap())
     }
 
@@ -89,13 +103,12 @@ impl Trial {
         loss.item().unwrap()
     }
 
-    /// Whether some step turns the rate down, and whether some step does not.
-    fn clipping(&self) -> (bool, bool) {
+    fn clipped(&self) -> Clipped {
         let model = PlasticTransformer::new(&self.config, &self.parameters).unwrap();
-        let read = model.forward(&self.inputs, &mut model.init_state(BATCH)).unwrap();
-        let Some(diagnostics) = read.diagnostics else { return (false, true) };
-        let clip = diagnostics.clip.to_vec().unwrap();
-        (clip.iter().any(|&c| c < 1.0), clip.contains(&1.0))
+        let read = model.forward(&self.inputs, &mut model.init_state(self.classes.len())).unwrap();
+        let clip = read.diagnostics.expect("a plastic rule").clip.to_vec().unwrap();
+        assert!(clip.contains(&1.0), "every step is clipped");
+        if clip.iter().any(|&c| c < 1.0) { Clipped::Some } else { Clipped::None }
     }
 }
 
@@ -105,10 +118,10 @@ fn values(gradients: &[Option<Tensor<F64>>]) -> Vec<Option<Vec<f64>>> {
 
 /// Fourth-order central differences of `f` by every scalar of parameter `i`.
 fn differences(parameters: &Parameters<F64>, i: usize, f: impl Fn(&Parameters<F64>) -> f64) -> Vec<f64> {
-    const H: f64 = 2e-3;
+    const H: f64 = 5e-4;
     let (mut moved, array) = (parameters.clone(), &parameters.arrays()[i]);
     let values = array.to_vec().unwrap();
-    let derivative = |at: usize| {
+    let mut derivative = |at: usize| {
         let mut side = |by: f64| {
             let mut values = values.clone();
             values[at] += by;
@@ -117,55 +130,121 @@ fn differences(parameters: &Parameters<F64>, i: usize, f: impl Fn(&Parameters<F6
         };
         (8.0 * (side(H) - side(-H)) - (side(2.0 * H) - side(-2.0 * H))) / (12.0 * H)
     };
-    let mut derivative = derivative;
     (0..values.len()).map(&mut derivative).collect()
 }
 
-#[track_caller]
-fn check(rule: Rule, max_norm: f64, clipping: (bool, bool), credit: &str) {
-    let (trial, credit) = (Trial::new(rule, max_norm), credit.parse().unwrap());
-    assert_eq!(trial.clipping(), clipping, "(some steps clipped, some not)");
+/// The gradient under each credit is that of the loss with what the credit cuts held constant.
+fn check(trial: &Trial) {
+    let ModelConfig { rule, max_norm, .. } = trial.config;
     let trajectory = trial.trajectory();
-    let computed = trial.gradient(credit);
-    let mut worst = (0.0, "-");
-    for (i, name) in trial.parameters.names().iter().enumerate() {
-        let expected = differences(&trial.parameters, i, |p| trial.loss_at(p, credit, &trajectory));
-        let Some(computed) = &computed[i] else {
-            assert!(expected.iter().all(|&d| d == 0.0), "{name} has no gradient, but matters");
-            continue;
-        };
-        let error = distance(computed, &expected);
-        if error > worst.0 {
-            worst = (error, name);
+    for credit in ["full", "truncated(2)", "detached"].map(|text| text.parse().unwrap()) {
+        let computed = trial.gradient(credit);
+        for (i, name) in trial.parameters.names().iter().enumerate() {
+            let expected = differences(&trial.parameters, i, |p| trial.loss_at(p, credit, &trajectory));
+            match &computed[i] {
+                Some(computed) => {
+                    let error = distance(computed, &expected);
+                    assert!(error < 1e-6, "{rule}, {credit}, max_norm {max_norm}: {name} is off by {error:e}");
+                }
+                None => assert!(expected.iter().all(|&d| d == 0.0), "{rule}, {credit}: {name} matters"),
+            }
         }
-        assert!(error < 1e-6, "{name}: {error:e}");
     }
-    println!("{rule} {credit} {max_norm}: {worst:?}");
 }
 
-/// Every step clipped, none.
-const CLIPPED: (bool, bool) = (true, false);
-const UNCLIPPED: (bool, bool) = (false, true);
-const MIXED: (bool, bool) = (true, true);
-
-#[test]
-fn none() {
-    check(Rule::None, 1.0, UNCLIPPED, "full");
+#[track_caller]
+fn check_rule(rule: Rule, max_norm: f64, clipped: Clipped) {
+    let trial = Trial::of(rule, max_norm);
+    assert_eq!(trial.clipped(), clipped);
+    check(&trial);
 }
 
 #[test]
-fn hebbian_full() {
-    check(Rule::Hebbian, 1e4, UNCLIPPED, "full");
+fn hebbian_without_clipping() {
+    check_rule(Rule::Hebbian, 1e4, Clipped::None);
 }
+
 #[test]
-fn hebbian_full_clip() {
-    check(Rule::Hebbian, 1.0, MIXED, "full");
+fn hebbian_clipped_at_some_steps() {
+    check_rule(Rule::Hebbian, 11.0, Clipped::Some);
 }
+
 #[test]
-fn gradient_full() {
-    check(Rule::Gradient, 1e4, UNCLIPPED, "full");
+fn gradient_without_clipping() {
+    check_rule(Rule::Gradient, 1e4, Clipped::None);
 }
+
 #[test]
-fn gradient_full_clip() {
-    check(Rule::Gradient, 1.0, MIXED, "full");
+fn gradient_clipped_at_some_steps() {
+    check_rule(Rule::Gradient, 0.17, Clipped::Some);
+}
+
+#[test]
+fn the_smallest_models_and_sequences() {
+    for rule in [Rule::Hebbian, Rule::Gradient] {
+        let config = ModelConfig { num_layers: 1, num_heads: 1, aux_dim: 0, max_norm: 0.5, ..small(rule) };
+        check(&Trial::new(config.clone(), 1, 3));
+        check(&Trial::new(config, 2, 1));
+    }
+}
+
+#[test]
+fn rule_none_has_one_gradient_whatever_the_credit() {
+    let trial = Trial::of(Rule::None, 1.0);
+    let computed = trial.gradient(Credit::Full);
+    for (i, name) in trial.parameters.names().iter().enumerate() {
+        let expected = differences(&trial.parameters, i, |p| trial.loss_at(p, Credit::Full, &[]));
+        let plastic = name.ends_with(".alpha") || name.ends_with(".beta");
+        assert_eq!(computed[i].is_none(), plastic, "{name}");
+        let error = distance(computed[i].as_deref().unwrap_or(&expected), &expected);
+        assert!(error < 1e-6, "{name} is off by {error:e}");
+    }
+    for credit in ["truncated(2)", "detached"] {
+        assert_eq!(trial.gradient(credit.parse().unwrap()), computed, "{credit}");
+    }
+}
+
+#[test]
+fn full_credit_trains_everything_and_detached_credit_nothing_plastic() {
+    for rule in [Rule::Hebbian, Rule::Gradient] {
+        let trial = Trial::of(rule, 1e4);
+        let plastic = |name: &str| {
+            name.ends_with(".alpha") || name.ends_with(".beta") || name == "internal_proj.weight"
+        };
+        let (full, detached) = (trial.gradient(Credit::Full), trial.gradient(Credit::Detached));
+        for ((name, full), detached) in trial.parameters.names().iter().zip(full).zip(detached) {
+            assert!(full.is_some_and(|g| g.iter().any(|&g| g != 0.0)), "{rule}: {name} is not trained");
+            assert_eq!(detached.is_none(), plastic(name), "{rule}: {name}");
+        }
+    }
+}
+
+/// Under detached credit a plastic model is an ordinary one that is handed its fast weights step by step.
+#[test]
+fn detached_credit_is_rule_none_with_fast_weights_for_constants() {
+    for (rule, max_norm) in [(Rule::Hebbian, 11.0), (Rule::Gradient, 0.17)] {
+        let mut trial = Trial::of(rule, max_norm);
+        let (trajectory, detached) = (trial.trajectory(), trial.gradient(Credit::Detached));
+        let names = trial.parameters.names().to_vec();
+
+        trial.config.rule = Rule::None;
+        let shared = trial.parameters.iter().filter(|(name, _)| *name != "internal_proj.weight");
+        let shared: Vec<_> = shared.map(|(name, array)| (name.to_owned(), array.clone())).collect();
+        trial.parameters = Parameters::from_named(&trial.config, shared).unwrap();
+        let tape = Tape::new();
+        let (model, leaves) =
+            PlasticTransformer::tracked(&trial.config, &trial.parameters, Credit::Full, &tape).unwrap();
+        let loss = trial.loss(&model, |t, state| state.set_fast_weights(trajectory[t].clone()).unwrap());
+        let handed = values(&grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap());
+
+        for ((name, handed), detached) in names.iter().zip(handed).zip(detached) {
+            match (handed, detached) {
+                (Some(handed), Some(detached)) => {
+                    let error = distance(&handed, &detached);
+                    assert!(error < 1e-11, "{rule}: {name} is off by {error:e}");
+                }
+                (handed, detached) => assert_eq!(handed, detached, "{rule}: {name}"),
+            }
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! The plastic Transformer through its public face: derivatives against differences, one way of reading against
 //! another, checkpoints against damage.
 
+mod checkpoint;
+mod equivalence;
 mod gradients;
+mod shapes;
 mod support;

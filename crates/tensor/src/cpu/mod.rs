@@ -1,8 +1,9 @@
 //! The CPU backend: buffers from a pool a thread, ndarray views for general strides, matrixmultiply for
 //! matrix products, plain loops where rows are contiguous.
 //!
-//! An operation runs on the thread that calls it, except for large matrix products. Parallel work is made of
-//! whole episodes, by [`ordered`], so that a result never depends on the number of threads.
+//! An operation runs on the thread that calls it, except for large matrix products and convolutions, which
+//! are split the same way however many threads there are. Other parallel work is made of whole episodes, by
+//! [`ordered_map`], so that a result never depends on the number of threads.
 
 use std::marker::PhantomData;
 

@@ -1,6 +1,6 @@
 //! Batch normalisation of images (Ioffe and Szegedy, arXiv 1502.03167).
 
-use crate::{Array, Backend, Result, Tensor, TensorError};
+use crate::{Array, Backend, Result, Tensor};
 
 /// Mean and variance of each channel, both `[C]`.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ impl<B: Backend> Tensor<B> {
     /// derivative flows through those. The usual `eps` is 1e-5.
     ///
     /// # Errors
-    /// [`TensorError::Incompatible`] when the shapes don't fit, [`TensorError::Unsuitable`] when a channel has
-    /// fewer than two values.
+    /// [`TensorError::Incompatible`](crate::TensorError::Incompatible) when the shapes don't fit,
+    /// [`TensorError::Unsuitable`](crate::TensorError::Unsuitable) when a channel has fewer than two values.
     pub fn batch_norm(&self, gamma: &Self, beta: &Self, eps: f64) -> Result<(Self, BatchStatistics<B>)> {
         let channels = self.channels("batch_norm", [gamma, beta])?;
         let values = self.shape().len() / channels.max(1);
@@ -38,7 +38,7 @@ impl<B: Backend> Tensor<B> {
     /// Batch normalisation as in evaluation, by given statistics.
     ///
     /// # Errors
-    /// [`TensorError::Incompatible`] when the shapes don't fit.
+    /// [`TensorError::Incompatible`](crate::TensorError::Incompatible) when the shapes don't fit.
     pub fn batch_norm_by(
         &self,
         statistics: &BatchStatistics<B>,
@@ -62,9 +62,7 @@ impl<B: Backend> Tensor<B> {
         };
         match by_channel.into_iter().find(|t| t.shape()[..] != [channels]) {
             Some(wrong) => {
-                let (left, right) = (self.shape(), wrong.shape());
-                let rule = "there must be one number a channel, [C] for [N, C, H, W]";
-                Err(TensorError::Incompatible { op, left, right, rule })
+                Err(self.incompatible(op, wrong, "there must be one number a channel, [C] for [N, C, H, W]"))
             }
             None => Ok(channels),
         }

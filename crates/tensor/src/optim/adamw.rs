@@ -156,9 +156,9 @@ impl<B: Backend> AdamW<B> {
         for ((parameter, gradient), moments) in parameters.into_iter().zip(gradients).zip(&mut self.moments) {
             let Some(gradient) = gradient else { continue };
             if parameter.shape != gradient.shape {
-                let (left, right) = (parameter.shape, gradient.shape);
+                let shapes = Box::new([parameter.shape, gradient.shape]);
                 let rule = "a gradient has its parameter's shape";
-                return Err(TensorError::Incompatible { op: "adamw", left, right, rule });
+                return Err(TensorError::Incompatible { op: "adamw", shapes, rule });
             }
             if moments.is_none() {
                 let zeros = || Array::zeros(&parameter.backend, parameter.shape);

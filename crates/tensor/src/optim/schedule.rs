@@ -107,6 +107,7 @@ mod tests {
         let text = r#"{"kind":"warmup-cosine","warmup_steps":10,"final_ratio":0.2}"#;
         assert_eq!(serde_json::from_str::<Schedule>(text).unwrap(), COSINE);
         assert_eq!(serde_json::to_string(&COSINE).unwrap(), text);
-        assert!(serde_json::from_str::<Schedule>(r#"{"kind":"constant","warmup_steps":1}"#).is_err());
+        let misspelt = r#"{"kind":"warmup-cosine","warmup":10,"final_ratio":0.2}"#;
+        assert!(serde_json::from_str::<Schedule>(misspelt).is_err());
     }
 }

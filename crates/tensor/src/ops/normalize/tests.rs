@@ -1,4 +1,3 @@
-use super::*;
 use crate::testing::{check, check_error, noise, tensor};
 
 #[test]

@@ -29,7 +29,7 @@ impl<E: CpuElement> PoolingKernels for Cpu<E> {
     }
 }
 
-/// Whether `b` is larger than `a`, a NaN being larger than any number.
+/// Whether `b` is larger than `a`, a NaN being larger than anything.
 fn is_larger<E: CpuElement>(b: E, a: E) -> bool {
-    (b > a) | (b.is_nan() & !a.is_nan())
+    (b > a) | b.is_nan()
 }

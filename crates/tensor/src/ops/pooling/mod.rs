@@ -11,7 +11,7 @@ mod tests;
 /// Kernels of pooling.
 pub trait PoolingKernels: Storage {
     /// Index into `x`, `planes` planes of `height × width`, of the largest element of each 2 × 2 window, the
-    /// first of equals; a NaN counts as largest. An odd last row or column is in no window.
+    /// first of equals; a NaN is larger than anything. An odd last row or column is in no window.
     ///
     /// # Errors
     /// Device errors.

@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::*;
 use crate::testing::{Real, any, check, check_error, coordinates, noise, place, tensor};
 
 fn check_against_indexing(a: &Real, b: &Real) {

@@ -1,0 +1,292 @@
+//! One way of reading a batch against another: the numbers must be the same.
+
+use std::collections::BTreeMap;
+
+use plastica_model::{ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, SequenceModel};
+use plastica_rules::{Credit, Rule};
+use plastica_tensor::{Backend, Cpu, GradMode, Tape, Tensor, grad};
+
+use crate::support::{distance, perturbed, random, small, wide};
+
+/// Rounding that two orders of the same sums may differ by.
+const F64: f64 = 1e-12;
+const F32: f64 = 1e-5;
+
+/// How a sequence is handed to the model.
+#[derive(Clone, Copy)]
+enum How {
+    AtOnce,
+    StepByStep,
+    /// This many steps, then the rest.
+    InTwo(usize),
+}
+
+/// Everything that came of reading a batch, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Reading {
+    /// Outputs, diagnostics, final fast weights: the episodes' rows one after the other.
+    values: BTreeMap<String, Vec<f64>>,
+    /// The gradient of the batch's loss.
+    gradients: BTreeMap<String, Vec<f64>>,
+}
+
+impl Reading {
+    fn value<B: Backend>(&mut self, name: impl Into<String>, tensor: &Tensor<B>) {
+        self.values.entry(name.into()).or_default().extend(wide(tensor.array()));
+    }
+
+    /// Takes in a reading of further episodes.
+    fn append(&mut self, other: Reading) {
+        for (name, values) in other.values {
+            self.values.entry(name).or_default().extend(values);
+        }
+        for (name, gradient) in other.gradients {
+            let sum = self.gradients.entry(name).or_insert_with(|| vec![0.0; gradient.len()]);
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        }
+    }
+
+    #[track_caller]
+    fn assert_close(&self, other: &Self, tolerance: f64) {
+        for (ours, theirs) in [(&self.values, &other.values), (&self.gradients, &other.gradients)] {
+            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+            for (name, ours) in ours {
+                let error = distance(ours, &theirs[name]);
+                assert!(error <= tolerance, "{name} is off by {error:e}");
+            }
+        }
+    }
+}
+
+/// A model, a batch `[B, T, input_dim]` and its episodes' dropout keys.
+struct Trial<B: Backend> {
+    config: ModelConfig,
+    parameters: Parameters<B>,
+    inputs: Tensor<B>,
+    keys: Vec<u64>,
+    credit: Credit,
+}
+
+impl<B: Backend> Trial<B> {
+    fn new(backend: &B, config: ModelConfig, batch: usize, steps: usize) -> Self {
+        let parameters = perturbed(&config, backend, 3);
+        let inputs = random(backend, [batch, steps, config.input_dim], 4);
+        let keys = (0..batch as u64).map(|episode| 100 + episode).collect();
+        Self { config, parameters, inputs, keys, credit: Credit::Full }
+    }
+
+    /// The same, of one episode of the batch.
+    fn episode(&self, episode: usize) -> Self {
+        Self {
+            config: self.config.clone(),
+            parameters: self.parameters.clone(),
+            inputs: self.inputs.slice(0, episode, 1).unwrap(),
+            keys: vec![self.keys[episode]],
+            credit: self.credit,
+        }
+    }
+
+    fn read(&self, how: How) -> Reading {
+        let tape = Tape::new();
+        let (model, leaves) =
+            PlasticTransformer::tracked(&self.config, &self.parameters, self.credit, &tape).unwrap();
+        let noise = Noise::new(self.config.dropout, self.config.num_layers, &self.keys);
+        let mut state = model.init_training_state(self.keys.len(), noise);
+        let mut reading = Reading::default();
+        let outputs = self.outputs(&model, &mut state, how, &mut reading);
+        // a loss that is curved, so that an error in an output shows in the gradient too
+        let loss = outputs.square().unwrap().add(&outputs).unwrap().sum().unwrap();
+        let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap();
+        for (name, gradient) in self.parameters.names().iter().zip(gradients) {
+            reading.gradients.extend(gradient.map(|g| (name.clone(), wide(g.array()))));
+        }
+        reading
+    }
+
+    /// Reads the sequence; all values go into the reading.
+    fn outputs(
+        &self,
+        model: &PlasticTransformer<B>,
+        state: &mut PlasticState<B>,
+        how: How,
+        reading: &mut Reading,
+    ) -> Tensor<B> {
+        let [batch, steps, width] = self.inputs.shape()[..] else { unreachable!("inputs are [B, T, width]") };
+        let mut pieces = Vec::new();
+        let mut diagnostics = Vec::new();
+        if let How::StepByStep = how {
+            for t in 0..steps {
+                let input = self.inputs.slice(1, t, 1).unwrap().reshape([batch, width]).unwrap();
+                let step = model.step(&input, state).unwrap();
+                pieces.push(step.outputs.reshape([batch, 1, self.config.output_dim]).unwrap());
+                diagnostics.extend(step.diagnostics);
+            }
+        } else {
+            let first = if let How::InTwo(first) = how { first } else { steps };
+            for (start, len) in [(0, first), (first, steps - first)] {
+                if len > 0 {
+                    let read = model.forward(&self.inputs.slice(1, start, len).unwrap(), state).unwrap();
+                    pieces.push(read.outputs);
+                    diagnostics.extend(read.diagnostics);
+                }
+            }
+        }
+        assert_eq!(state.step(), steps);
+        let outputs = Tensor::concat(&pieces.iter().collect::<Vec<_>>(), 1).unwrap();
+        reading.value("outputs", &outputs);
+        assert_eq!(diagnostics.is_empty(), self.config.rule == Rule::None);
+        if !diagnostics.is_empty() {
+            for (name, field) in [("eta", 0), ("gate", 1), ("clip", 2), ("plastic_norm", 3)] {
+                let columns = diagnostics.iter().map(|d| {
+                    let value = [&d.eta, &d.gate, &d.clip, &d.plastic_norm][field];
+                    value.reshape([batch, value.shape().len() / batch]).unwrap()
+                });
+                let columns: Vec<_> = columns.collect();
+                reading.value(name, &Tensor::concat(&columns.iter().collect::<Vec<_>>(), 1).unwrap());
+            }
+        }
+        for (i, fast) in state.fast_weights().iter().enumerate() {
+            if let Some((weight, bias)) = fast.get() {
+                reading.value(format!("fast {i}, weight"), weight);
+                reading.value(format!("fast {i}, bias"), bias);
+            }
+        }
+        outputs
+    }
+}
+
+/// Runs a check for every rule, with and without dropout, in both precisions.
+fn for_all(check: impl Fn(ModelConfig, Precision)) {
+    for rule in Rule::ALL {
+        for dropout in [0.0, 0.3] {
+            for precision in [Precision::Double, Precision::Single] {
+                check(ModelConfig { dropout, eta0: 0.5, ..small(rule) }, precision);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Precision {
+    Double,
+    Single,
+}
+
+/// Reads three episodes of five steps.
+fn read(config: &ModelConfig, precision: Precision, how: How) -> (Reading, f64) {
+    match precision {
+        Precision::Double => (Trial::new(&Cpu::<f64>::new(), config.clone(), 3, 5).read(how), F64),
+        Precision::Single => (Trial::new(&Cpu::<f32>::new(), config.clone(), 3, 5).read(how), F32),
+    }
+}
+
+#[test]
+fn a_batch_is_its_episodes_one_at_a_time() {
+    for_all(|config, precision| {
+        fn check<B: Backend>(trial: &Trial<B>, tolerance: f64) {
+            let mut apart = Reading::default();
+            for episode in 0..trial.keys.len() {
+                apart.append(trial.episode(episode).read(How::AtOnce));
+            }
+            // an episode's rows of fast weights are whole matrices: they too lie one after the other
+            trial.read(How::AtOnce).assert_close(&apart, tolerance);
+        }
+        match precision {
+            Precision::Double => check(&Trial::new(&Cpu::<f64>::new(), config, 3, 5), F64),
+            Precision::Single => check(&Trial::new(&Cpu::<f32>::new(), config, 3, 5), F32),
+        }
+    });
+}
+
+#[test]
+fn a_sequence_is_its_steps() {
+    for_all(|config, precision| {
+        let (at_once, tolerance) = read(&config, precision, How::AtOnce);
+        let (streamed, _) = read(&config, precision, How::StepByStep);
+        streamed.assert_close(&at_once, tolerance);
+    });
+}
+
+#[test]
+fn a_sequence_may_be_read_in_pieces() {
+    for_all(|config, precision| {
+        let (at_once, tolerance) = read(&config, precision, How::AtOnce);
+        for first in [1, 3, 4] {
+            read(&config, precision, How::InTwo(first)).0.assert_close(&at_once, tolerance);
+        }
+    });
+}
+
+#[test]
+fn dropout_depends_on_the_episodes_keys_alone() {
+    for rule in Rule::ALL {
+        let config = ModelConfig { dropout: 0.3, ..small(rule) };
+        let mut trial = Trial::new(&Cpu::<f64>::new(), config, 3, 5);
+        let first = trial.read(How::AtOnce);
+        assert_eq!(trial.read(How::AtOnce), first, "same keys, same bits");
+        trial.keys[1] += 1;
+        let other = trial.read(How::AtOnce);
+        let rows = |reading: &Reading| -> Vec<Vec<f64>> {
+            reading.values["outputs"].chunks_exact(5 * 3).map(<[f64]>::to_vec).collect()
+        };
+        let same: Vec<bool> = rows(&first).iter().zip(&rows(&other)).map(|(a, b)| a == b).collect();
+        assert_eq!(same, [true, false, true]);
+    }
+}
+
+#[test]
+fn truncated_to_the_whole_sequence_is_full() {
+    for rule in Rule::ALL {
+        let mut trial = Trial::new(&Cpu::<f64>::new(), ModelConfig { max_norm: 1e4, ..small(rule) }, 2, 5);
+        let full = trial.read(How::AtOnce);
+        for credit in ["truncated(5)", "truncated(6)", "truncated(1000)"] {
+            trial.credit = credit.parse().unwrap();
+            assert_eq!(trial.read(How::AtOnce), full, "{rule}, {credit}");
+        }
+        trial.credit = "truncated(4)".parse().unwrap();
+        let cut = trial.read(How::AtOnce);
+        assert_eq!(cut.values, full.values, "credit never changes a value");
+        assert_eq!(cut.gradients == full.gradients, rule == Rule::None);
+    }
+}
+
+#[test]
+fn evaluation_computes_what_training_computes() {
+    for rule in Rule::ALL {
+        let trial = Trial::new(&Cpu::<f64>::new(), small(rule), 3, 5);
+        for how in [How::AtOnce, How::StepByStep] {
+            let model = PlasticTransformer::new(&trial.config, &trial.parameters).unwrap();
+            let mut evaluated = Reading::default();
+            let outputs = trial.outputs(&model, &mut model.init_state(3), how, &mut evaluated);
+            assert!(!outputs.is_tracked(), "{rule}: evaluation leaves a tape behind");
+            assert_eq!(evaluated.values, trial.read(how).values, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_models_and_sequences() {
+    let cases: [(fn(&mut ModelConfig), usize, usize); 6] = [
+        (|_| (), 3, 1),
+        (|_| (), 1, 5),
+        (|c| c.aux_dim = 0, 3, 5),
+        (|c| c.num_layers = 1, 3, 5),
+        (|c| c.num_heads = 1, 3, 5),
+        (
+            |c| (c.num_layers, c.num_heads, c.model_dim, c.ffn_dim, c.output_dim, c.input_dim) = (1, 1, 1, 1, 1, 1),
+            1,
+            1,
+        ),
+    ];
+    for rule in Rule::ALL {
+        for (change, batch, steps) in cases {
+            let mut config = ModelConfig { dropout: 0.3, ..small(rule) };
+            change(&mut config);
+            let trial = Trial::new(&Cpu::<f64>::new(), config, batch, steps);
+            let at_once = trial.read(How::AtOnce);
+            trial.read(How::StepByStep).assert_close(&at_once, F64);
+            let numbers = at_once.values.values().chain(at_once.gradients.values()).flatten();
+            assert!(numbers.into_iter().all(|x| x.is_finite()));
+        }
+    }
+}

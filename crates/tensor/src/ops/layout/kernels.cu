@@ -1,0 +1,29 @@
+// Moving elements.
+
+extern "C" __global__ void copy_strided(float* out, const float* x, Strided<1> walk, unsigned len) {
+    unsigned i = element();
+    if (i >= len) return;
+    unsigned at[1];
+    locate(walk, i, at);
+    out[i] = x[at[0]];
+}
+
+// Runs of `len` elements from `x_start` on in every `x_stride`, to `out_start` on in every `out_stride`.
+extern "C" __global__ void copy_runs(
+    float* out, unsigned out_stride, unsigned out_start, const float* x, unsigned x_stride, unsigned x_start,
+    unsigned len, unsigned total) {
+    unsigned i = element();
+    if (i >= total) return;
+    unsigned run = i / len, along = i % len;
+    out[run * out_stride + out_start + along] = x[run * x_stride + x_start + along];
+}
+
+// Runs of `stride` zeros, with the next `len` elements of x from `start` on.
+extern "C" __global__ void pad(
+    float* out, const float* x, unsigned stride, unsigned start, unsigned len, unsigned total) {
+    unsigned i = element();
+    if (i >= total) return;
+    unsigned along = i % stride;
+    bool inside = along >= start && along - start < len;
+    out[i] = inside ? x[i / stride * len + along - start] : 0.0f;
+}
