@@ -56,7 +56,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Ok(());
     }
     let (count, folder) = (files.len(), arguments.folder.display());
-    Err(Failure::Failed(anyhow!("{folder}: {failed} of {count} recordings were not reproduced")))
+    Err(Failure::Failed(anyhow!(
+        "{folder}: {failed} of {count} recordings were not reproduced; the lines marked FAIL say how"
+    )))
 }
 
 /// The folder's recordings, by name.

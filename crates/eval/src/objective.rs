@@ -1,7 +1,7 @@
 //! The seam between outputs and figures: what is minimised, and what is reported.
 
 use plastica_tasks::{EpisodeBatch, LossKind, Phase, Targets};
-use plastica_tensor::{Backend, Element, Tensor};
+use plastica_tensor::{Backend, Element, Tensor, TensorError};
 
 use crate::{EvalError, Tally};
 
@@ -42,6 +42,11 @@ impl SequenceObjective {
         outputs: &Tensor<B>,
         batch: &EpisodeBatch,
     ) -> Result<Tensor<B>, EvalError> {
+        let expected = [batch.batch, batch.steps, batch.output_width];
+        if outputs.shape()[..] != expected {
+            let rule = format!("the batch's targets are of outputs {expected:?}, [B, T, output_width]");
+            return Err(TensorError::Unsuitable { op: "objective", shape: outputs.shape(), rule }.into());
+        }
         Ok(match &batch.targets {
             Targets::Classes(classes) => outputs.cross_entropy(classes)?,
             Targets::Values(values) => {
@@ -160,6 +165,22 @@ mod tests {
         let tally = measure(SequenceObjective { loss: LossKind::SquaredError }, outputs, &batch);
         assert!((tally.mean("query_loss") - 0.25).abs() < 1e-12);
         assert!((tally.mean("loss") - 0.125).abs() < 1e-12);
+    }
+
+    #[test]
+    fn outputs_of_another_shape_are_refused() {
+        let cpu = Cpu::<f64>::new();
+        for (task, loss) in [("copying", LossKind::CrossEntropy), ("regression", LossKind::SquaredError)] {
+            let batch = batch(task);
+            let (b, t, o) = (batch.batch, batch.steps, batch.output_width);
+            for shape in [[b + 1, t, o], [b, t - 1, o], [b, t, o + 1], [b, t, o + 7]] {
+                let outputs = Tensor::zeros(&cpu, shape).unwrap();
+                let objective = SequenceObjective { loss };
+                let message = objective.loss(&outputs, &batch).unwrap_err().to_string();
+                assert!(message.contains(&format!("are of outputs [{b}, {t}, {o}]")), "{message}");
+                assert!(objective.measure(&outputs, &batch, &mut Tally::default()).is_err());
+            }
+        }
     }
 
     #[test]

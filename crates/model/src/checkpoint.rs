@@ -46,7 +46,8 @@ impl<B: Backend> Checkpoint<B> {
         Parameters::from_named(&self.config, named).map_err(|e| error(path, e.to_string()))?;
         let config = serde_json::to_string(&self.config)
             .map_err(|e| error(path, format!("the configuration can't be written: {e}")))?;
-        let mut metadata: BTreeMap<_, _> = self.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let mut metadata: BTreeMap<_, _> =
+            self.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         metadata.insert(CONFIG_KEY, &config);
         let mut header = Header { metadata, tensors: BTreeMap::new() };
         let mut data = Vec::with_capacity(4 * self.parameters.count());
@@ -62,7 +63,8 @@ impl<B: Backend> Checkpoint<B> {
             .map_err(|e| error(path, format!("the header can't be written: {e}")))?;
         header.resize(header.len().next_multiple_of(8), b' ');
         let length = (header.len() as u64).to_le_bytes();
-        replace(path, &[&length, &header, &data]).map_err(|e| error(path, format!("it can't be written: {e}")))
+        replace(path, &[&length, &header, &data])
+            .map_err(|e| error(path, format!("it can't be written: {e}")))
     }
 
     /// Reads a checkpoint.

@@ -102,7 +102,11 @@ impl ModelConfig {
             }
         }
         if !(1..=MAX_LAYERS).contains(&self.num_layers) {
-            return config("num_layers", self.num_layers.to_string(), format!("it must lie in 1..={MAX_LAYERS}"));
+            return config(
+                "num_layers",
+                self.num_layers.to_string(),
+                format!("it must lie in 1..={MAX_LAYERS}"),
+            );
         }
         if self.aux_dim > MAX_SIZE {
             return config("aux_dim", self.aux_dim.to_string(), format!("it must lie in 0..={MAX_SIZE}"));
@@ -113,7 +117,8 @@ impl ModelConfig {
         }
         let count = self.parameter_count();
         if count > MAX_PARAMETERS {
-            let rule = format!("the model would have {count} parameters, of which {MAX_PARAMETERS} are the most");
+            let rule =
+                format!("the model would have {count} parameters, of which {MAX_PARAMETERS} are the most");
             return config("model_dim", self.model_dim.to_string(), rule);
         }
         if !(0.0..1.0).contains(&self.dropout) {
@@ -234,7 +239,8 @@ mod tests {
     #[test]
     fn the_count_is_that_of_the_list() {
         for rule in Rule::ALL {
-            let config = ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, rule, ..ModelConfig::default() };
+            let config =
+                ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, rule, ..ModelConfig::default() };
             let listed: usize = config.parameters().iter().map(|p| p.shape.len()).sum();
             assert_eq!(config.parameter_count(), listed, "{rule}");
         }

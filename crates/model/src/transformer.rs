@@ -106,7 +106,11 @@ impl<B: Backend> PlasticState<B> {
             let batch = fast.get().map_or(self.batch, |(weight, _)| weight.shape()[0]);
             if batch != self.batch {
                 let rule = format!("the state is for {} episodes", self.batch);
-                return Err(ModelError::State { field: format!("fast_weights[{i}].batch"), value: batch, rule });
+                return Err(ModelError::State {
+                    field: format!("fast_weights[{i}].batch"),
+                    value: batch,
+                    rule,
+                });
             }
         }
         self.fast = fast;

@@ -37,7 +37,9 @@ pub enum RuleError {
         rule: &'static str,
     },
     /// A fast weight matrix and a fast bias that don't belong together.
-    #[error("fast weights of shape {weight} and a fast bias of shape {bias}: they must be [B, out, in] and [B, out]")]
+    #[error(
+        "fast weights of shape {weight} and a fast bias of shape {bias}: they must be [B, out, in] and [B, out]"
+    )]
     FastWeights {
         /// Shape of F.
         weight: Shape,

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_rate_of_one_forgets_everything_and_of_zero_changes_nothing() {
-        let before = FastWeights::from_parts(tensor(&[7.0, 8.0], [2, 1, 1]), tensor(&[3.0, 4.0], [2, 1])).unwrap();
+        let before =
+            FastWeights::from_parts(tensor(&[7.0, 8.0], [2, 1, 1]), tensor(&[3.0, 4.0], [2, 1])).unwrap();
         let mut after = before.clone();
         let change = RankOne { p: tensor(&[2.0, 2.0], [2, 1]), q: tensor(&[5.0, 5.0], [2, 1]) };
         let (alpha, beta) = (tensor(&[1.0], [1, 1]), tensor(&[1.0], [1]));

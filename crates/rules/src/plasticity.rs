@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn layers_traces_and_fast_weights_must_be_equally_many() {
         let cpu = Cpu::<f64>::new();
-        let zeros = |shape: &[usize]| Tensor::zeros(&cpu, plastica_tensor::Shape::new(shape).unwrap()).unwrap();
+        let zeros =
+            |shape: &[usize]| Tensor::zeros(&cpu, plastica_tensor::Shape::new(shape).unwrap()).unwrap();
         let layer = PlasticLinear {
             weight: zeros(&[3, 2]),
             bias: zeros(&[3]),
@@ -117,7 +118,8 @@ mod tests {
             let check = |layers: usize, traces: usize, fast: usize| {
                 let mut fast_weights = vec![FastWeights::zero(); fast];
                 let (layers_given, traces_given) = (vec![&layer; layers], vec![trace.clone(); traces]);
-                let updated = plasticity.update(0, &zeros(&[1]), layers_given, &traces_given, &mut fast_weights);
+                let updated =
+                    plasticity.update(0, &zeros(&[1]), layers_given, &traces_given, &mut fast_weights);
                 let good = layers == traces && layers == fast;
                 let expected = if good { Ok(()) } else { Err(RuleError::Layers { layers, traces, fast }) };
                 assert_eq!(updated.map(|_| ()), expected);

@@ -4,9 +4,7 @@
 //! everything that it depends on. What a credit cuts is a constant, so the differences are taken of the function
 //! in which the fast weights are put back there to what they were.
 
-use plastica_rules::{
-    Credit, FastWeights, LayerTrace, Neuromodulation, PlasticLinear, Plasticity, Rule,
-};
+use plastica_rules::{Credit, FastWeights, LayerTrace, Neuromodulation, PlasticLinear, Plasticity, Rule};
 use plastica_tensor::{Array, Cpu, GradMode, Shape, Tape, Tensor, grad};
 
 type F64 = Cpu<f64>;
@@ -21,7 +19,8 @@ const IN: usize = 4;
 const NAMES: [&str; 6] = ["W", "b", "alpha", "beta", "g", "x"];
 
 fn variables() -> Vec<Array<F64>> {
-    let shapes: [&[usize]; 6] = [&[OUT, IN], &[OUT], &[OUT, IN], &[OUT], &[STEPS, BATCH], &[STEPS, BATCH, IN]];
+    let shapes: [&[usize]; 6] =
+        [&[OUT, IN], &[OUT], &[OUT, IN], &[OUT], &[STEPS, BATCH], &[STEPS, BATCH, IN]];
     let array = |(k, shape): (usize, &&[usize])| {
         let shape = Shape::new(shape).unwrap();
         let value = |i: usize| (1.0 + 7.3 * k as f64 + 1.7 * i as f64).sin();
@@ -75,10 +74,10 @@ impl Trial {
         (loss, clips)
     }
 
-    /// The derivative of the internal loss `Σ (y² + y)²` by the layer's output: itself differentiable.
+    /// The derivative of the internal loss `Σ sigmoid(y)²` by the layer's output: itself differentiable.
     fn internal_gradient(&self, output: &Tensor<F64>) -> Tensor<F64> {
         let watched = if output.is_tracked() { output.clone() } else { Tape::new().leaf(output.array()) };
-        let internal = watched.square().unwrap().add(&watched).unwrap().square().unwrap().sum().unwrap();
+        let internal = watched.sigmoid().unwrap().square().unwrap().sum().unwrap();
         let gradients = grad(&internal, &[&watched], GradMode::Tracked).unwrap();
         let gradient = gradients.into_iter().flatten().next().expect("the loss depends on the output");
         if output.is_tracked() { gradient } else { gradient.detach() }
@@ -104,7 +103,7 @@ impl Trial {
                 let cut = match self.credit {
                     Credit::Detached => true,
                     Credit::Full => false,
-                    Credit::Truncated(window) => t % window.get() == 0,
+                    Credit::Truncated(window) => t.is_multiple_of(window.get()),
                 };
                 if cut {
                     *fast = trajectory[t].clone();
@@ -122,9 +121,8 @@ impl Trial {
             };
             (8.0 * (side(H) - side(-H)) - (side(2.0 * H) - side(-2.0 * H))) / (12.0 * H)
         };
-        let by_variable = |(k, array): (usize, &Array<F64>)| {
-            (0..array.shape().len()).map(|i| derivative(k, i)).collect()
-        };
+        let by_variable =
+            |(k, array): (usize, &Array<F64>)| (0..array.shape().len()).map(|i| derivative(k, i)).collect();
         unmoved.iter().enumerate().map(by_variable).collect()
     }
 }
@@ -154,7 +152,7 @@ const LARGE: f64 = 1e6;
 
 /// A largest norm that some of the rule's changes exceed and some don't.
 fn middling(rule: Rule) -> f64 {
-    let max_norm = if rule == Rule::Hebbian { 2.0 } else { 5.0 };
+    let max_norm = if rule == Rule::Hebbian { 3.0 } else { 0.5 };
     let trial = Trial { rule, max_norm, credit: Credit::Full };
     let plain: Vec<_> = variables().into_iter().map(Tensor::from).collect();
     let (_, clips) = trial.read(&plain, |_, _| ());

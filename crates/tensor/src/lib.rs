@@ -32,6 +32,8 @@
 //! one; [`optim`] updates [`Array`]s, which parameters and gradients are.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod ops;
 pub mod optim;
 
@@ -48,6 +50,8 @@ mod testing;
 pub use array::Array;
 pub use backend::{Backend, Element, Storage};
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
 pub use dropout::dropout_mask;
 pub use error::{Result, TensorError};
 pub use shape::Shape;

@@ -117,32 +117,38 @@ fn the_file_has_the_published_names_shapes_and_type() {
     add("head.bias", &[6]);
     add("internal_proj.weight", &[6, 6]);
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let found: BTreeMap<_, _> = file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+    let found: BTreeMap<_, _> =
+        file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
     assert_eq!(found, expected);
     assert!(file.iter().all(|(_, view)| view.dtype() == Dtype::F32));
 }
 
-/// A file with this metadata and these tensors, made by other hands.
-fn foreign(metadata: Option<HashMap<String, String>>, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
-    let view = |(name, dtype, shape, data): &'_ (String, Dtype, Vec<usize>, Vec<u8>)| {
-        (name.clone(), *dtype, shape.clone(), data.clone())
-    };
-    let owned: Vec<_> = tensors.iter().map(view).collect();
-    let views = owned.iter().map(|(name, dtype, shape, data)| {
+/// One tensor of a file, to be changed.
+#[derive(Clone)]
+struct Piece {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+/// A file of this metadata and these tensors, made by other hands.
+fn foreign(metadata: Option<HashMap<String, String>>, pieces: &[Piece]) -> Vec<u8> {
+    let views = pieces.iter().map(|Piece { name, dtype, shape, data }| {
         (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
     safetensors::serialize(views, metadata).unwrap()
 }
 
-/// The pieces of a good checkpoint, to be changed and put together again.
-fn pieces() -> (HashMap<String, String>, Vec<(String, Dtype, Vec<usize>, Vec<u8>)>) {
+/// A good checkpoint's metadata and tensors.
+fn pieces() -> (HashMap<String, String>, Vec<Piece>) {
     let bytes = bytes(&checkpoint(Rule::Hebbian));
     let metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
     let piece = |(name, view): (&str, TensorView<'_>)| {
-        (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())
+        let (dtype, shape, data) = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        Piece { name: name.to_owned(), dtype, shape, data }
     };
-    (metadata, file.iter().map(piece).collect())
+    (metadata, SafeTensors::deserialize(&bytes).unwrap().iter().map(piece).collect())
 }
 
 /// Reading must fail, in one line that names the file and has this in it.
@@ -175,7 +181,8 @@ fn a_file_cut_short_anywhere() {
 #[test]
 fn a_safetensors_file_of_somebody_else() {
     let (mut metadata, tensors) = pieces();
-    let part = "it is a safetensors file without 'plastica.model' in its metadata: not a checkpoint of plastica";
+    let part =
+        "it is a safetensors file without 'plastica.model' in its metadata: not a checkpoint of plastica";
     refused(&foreign(None, &tensors), part);
     metadata.remove("plastica.model");
     metadata.insert("format".into(), "pt".into());
@@ -185,45 +192,41 @@ fn a_safetensors_file_of_somebody_else() {
 #[test]
 fn parameters_that_are_not_the_configured_ones() {
     let (metadata, tensors) = pieces();
-    let check = |change: &dyn Fn(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>), part: &str| {
+    let check_all = |change: &dyn Fn(&mut Vec<Piece>), part: &str| {
         let mut tensors = tensors.clone();
-        tensors.sort();
         change(&mut tensors);
         refused(&foreign(Some(metadata.clone()), &tensors), part);
     };
-    let at = |tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], name: &str| {
-        tensors.iter().position(|(n, ..)| n == name).expect("a parameter of this name")
+    let missing = "parameter 'blocks.1.feed_forward.fc1.alpha' of shape [10, 6] is missing";
+    check_all(&|all| all.retain(|t| t.name != "blocks.1.feed_forward.fc1.alpha"), missing);
+    check_all(&|all| all.clear(), "parameter 'input_proj.weight' of shape [6, 3] is missing");
+    let surplus = Piece {
+        name: "internal_proj.weight".into(),
+        dtype: Dtype::F32,
+        shape: vec![6, 6],
+        data: vec![0; 144],
+    };
+    let unknown = "parameter 'internal_proj.weight' belongs to no part of the configured model";
+    check_all(&|all| all.push(surplus.clone()), unknown);
+
+    let check = |name: &str, change: fn(&mut Piece), part: &str| {
+        check_all(&|all| all.iter_mut().filter(|t| t.name == name).for_each(change), part);
     };
     check(
-        &|t| drop(t.remove(at(t, "blocks.1.feed_forward.fc1.alpha"))),
-        "parameter 'blocks.1.feed_forward.fc1.alpha' of shape [10, 6] is missing",
-    );
-    check(
-        &|t| t.push(("internal_proj.weight".into(), Dtype::F32, vec![6, 6], vec![0; 144])),
-        "parameter 'internal_proj.weight' belongs to no part of the configured model",
-    );
-    check(
-        &|t| {
-            let i = at(t, "blocks.0.feed_forward.fc2.weight");
-            t[i].2.reverse();
-        },
+        "blocks.0.feed_forward.fc2.weight",
+        |t| t.shape.reverse(),
         "parameter 'blocks.0.feed_forward.fc2.weight' has shape [10, 6], where the configuration asks for [6, 10]",
     );
     check(
-        &|t| {
-            let i = at(t, "head.bias");
-            t[i].2 = vec![1, 1, 1, 1, 1, 6];
-        },
+        "head.bias",
+        |t| t.shape = vec![1, 1, 1, 1, 1, 6],
         "'head.bias': a shape of 6 dimensions was asked for",
     );
     check(
-        &|t| {
-            let i = at(t, "head.bias");
-            (t[i].1, t[i].3) = (Dtype::F16, vec![0; 12]);
-        },
+        "head.bias",
+        |t| (t.dtype, t.data) = (Dtype::F16, vec![0; 12]),
         "'head.bias': its elements are F16, where F32 is read",
     );
-    check(&|t| t.clear(), "parameter 'input_proj.weight' of shape [6, 3] is missing");
 }
 
 #[test]
@@ -239,7 +242,11 @@ fn a_configuration_that_contradicts_itself() {
     let heads = "model.num_heads = 4 won't do: it must divide model_dim = 6";
     check(r#""num_heads":2"#, r#""num_heads":4"#, heads);
     check(r#""num_heads":2"#, r#""num_heads":0"#, "model.num_heads = 0 won't do");
-    check(r#""num_layers":2"#, r#""num_layers":3"#, "parameter 'blocks.2.ln1.weight' of shape [6] is missing");
+    check(
+        r#""num_layers":2"#,
+        r#""num_layers":3"#,
+        "parameter 'blocks.2.ln1.weight' of shape [6] is missing",
+    );
     check(r#""num_layers":2"#, r#""num_layers":1"#, "parameter 'blocks.1.");
     check(r#""num_layers":2"#, r#""num_layers":99999999"#, "model.num_layers = 99999999 won't do");
     check(r#""ffn_dim":10"#, r#""ffn_dim":1048576"#, "where the configuration asks for [1048576, 6]");
@@ -263,10 +270,7 @@ fn what_could_not_be_read_again_is_not_written() {
         assert_eq!(names_in(folder.path()), [""; 0]);
     };
     check(|c| c.config.dropout = 1.0, "model.dropout = 1 won't do: it must lie in [0, 1)");
-    check(
-        |c| c.config.rule = Rule::Gradient,
-        "parameter 'internal_proj.weight' of shape [6, 6] is missing",
-    );
+    check(|c| c.config.rule = Rule::Gradient, "parameter 'internal_proj.weight' of shape [6, 6] is missing");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Trial {
         let loss = self.loss(&model, |t, state| {
             let cut = match credit {
                 Credit::Detached => true,
-                Credit::Truncated(window) => t % window.get() == 0,
+                Credit::Truncated(window) => t.is_multiple_of(window.get()),
                 Credit::Full => false,
             };
             if cut {
@@ -144,7 +144,10 @@ fn check(trial: &Trial) {
             match &computed[i] {
                 Some(computed) => {
                     let error = distance(computed, &expected);
-                    assert!(error < 1e-6, "{rule}, {credit}, max_norm {max_norm}: {name} is off by {error:e}");
+                    assert!(
+                        error < 1e-6,
+                        "{rule}, {credit}, max_norm {max_norm}: {name} is off by {error:e}"
+                    );
                 }
                 None => assert!(expected.iter().all(|&d| d == 0.0), "{rule}, {credit}: {name} matters"),
             }

@@ -104,7 +104,8 @@ fn noise_for_another_batch_or_model() {
 fn fast_weights_for_another_batch_or_model() {
     let model = model(&small(Rule::Hebbian));
     let fast = |batch, out, inp| {
-        let (weight, bias) = (random(&F64::new(), [batch, out, inp], 1), random(&F64::new(), [batch, out], 2));
+        let (weight, bias) =
+            (random(&F64::new(), [batch, out, inp], 1), random(&F64::new(), [batch, out], 2));
         FastWeights::from_parts(weight, bias).unwrap()
     };
     let mut state = model.init_state(2);

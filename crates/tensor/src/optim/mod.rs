@@ -2,6 +2,8 @@
 
 mod adamw;
 mod clip;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWSettings, AdamWStep, OptimiserKernels};

@@ -8,6 +8,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

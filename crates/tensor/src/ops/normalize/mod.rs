@@ -9,6 +9,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

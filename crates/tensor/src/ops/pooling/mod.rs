@@ -5,6 +5,8 @@
 use crate::{Backend, Result, Storage, Tensor};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,114 @@
+//! The kernels' module: their source, compiled once a process and loaded once a device, and the shapes of the
+//! grids they run in.
+
+use std::sync::{Arc, OnceLock};
+
+use cudarc::driver::{CudaDevice, LaunchConfig};
+use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
+
+use super::describe;
+use crate::{ops, optim};
+
+/// The module's name on a device.
+pub(super) const NAME: &str = "plastica";
+
+/// Threads of a block, but for groups that have more.
+const THREADS: usize = 256;
+
+const SOURCE: &str = concat!(
+    include_str!("common.cu"),
+    include_str!("../ops/convolution/kernels.cu"),
+    include_str!("../ops/indexing/kernels.cu"),
+    include_str!("../ops/layout/kernels.cu"),
+    include_str!("../ops/map/kernels.cu"),
+    include_str!("../ops/normalize/kernels.cu"),
+    include_str!("../ops/outer/kernels.cu"),
+    include_str!("../ops/pooling/kernels.cu"),
+    include_str!("../ops/reduce/kernels.cu"),
+    include_str!("../ops/softmax/kernels.cu"),
+    include_str!("../ops/zip/kernels.cu"),
+    include_str!("../optim/kernels.cu"),
+);
+
+/// The kernels that are looked up by name, each file's listed beside their launches.
+fn kernels() -> Vec<&'static str> {
+    [
+        &["fill"][..],
+        ops::convolution::cuda::KERNELS,
+        ops::indexing::cuda::KERNELS,
+        ops::layout::cuda::KERNELS,
+        ops::map::cuda::KERNELS,
+        ops::normalize::cuda::KERNELS,
+        ops::outer::cuda::KERNELS,
+        ops::pooling::cuda::KERNELS,
+        ops::reduce::cuda::KERNELS,
+        ops::softmax::cuda::KERNELS,
+        ops::zip::cuda::KERNELS,
+        optim::cuda::KERNELS,
+    ]
+    .concat()
+}
+
+/// Loads the kernels onto a device; an error is its message.
+pub(super) fn load(device: &Arc<CudaDevice>) -> Result<(), String> {
+    // for no architecture in particular: that is the lowest that nvrtc knows, which every card's driver can
+    // finish for its own
+    static COMPILED: OnceLock<Result<Ptx, CompileError>> = OnceLock::new();
+    let ptx = COMPILED.get_or_init(|| compile_ptx_with_opts(SOURCE, CompileOptions::default()));
+    let ptx = ptx.clone().map_err(|error| match error {
+        CompileError::CompileError { log, .. } => {
+            format!("nvrtc could not compile the kernels: {}", log.to_string_lossy())
+        }
+        error => describe("starting nvrtc", error),
+    })?;
+    device.load_ptx(ptx, NAME, &kernels()).map_err(|error| match error.0 {
+        code @ cudarc::driver::sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            format!(
+                "the driver is older than the nvrtc library that compiled the kernels ({code:?}); update it"
+            )
+        }
+        code => describe("loading the kernels", code),
+    })
+}
+
+/// A grid of a thread for each of `len` elements.
+pub(crate) fn elements(len: usize) -> LaunchConfig {
+    grid(len.div_ceil(THREADS), THREADS, 1)
+}
+
+/// A grid of a group of threads for each of `count` groups of `size` elements.
+pub(crate) fn groups(count: usize, size: usize) -> LaunchConfig {
+    let threads = match size {
+        0..=1024 => size.next_power_of_two().min(32),
+        1025..=8192 => THREADS,
+        _ => 1024,
+    };
+    let together = (THREADS / threads).max(1);
+    grid(count.div_ceil(together), threads, together)
+}
+
+/// `blocks` blocks of `x` by `y` threads. No buffer has so many elements that its blocks were too many.
+pub(crate) fn grid(blocks: usize, x: usize, y: usize) -> LaunchConfig {
+    LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (x as u32, y as u32, 1), shared_mem_bytes: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_of_the_source_can_be_looked_up() {
+        // a kernel's name stands between its mark and its parameters, or in a macro of its file
+        let plain = SOURCE.split("extern \"C\" __global__ void ").skip(1).map(|rest| {
+            let name = rest.split('(').next().unwrap_or_default();
+            name.replace("##NAME", "")
+        });
+        let listed = kernels();
+        for name in plain {
+            assert!(
+                listed.iter().any(|l| *l == name || name.ends_with('_') && l.starts_with(&name)),
+                "{name}"
+            );
+        }
+    }
+}

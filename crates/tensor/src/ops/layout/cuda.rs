@@ -1,0 +1,110 @@
+//! Moving elements on a CUDA device.
+
+use super::LayoutKernels;
+use crate::cuda::{Cuda, CudaBuffer, Slice, Strided, elements};
+use crate::{Result, Shape};
+
+pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "pad"];
+
+/// Where runs lie in a buffer: how far apart, and where in that the first begins.
+#[derive(Clone, Copy)]
+struct Runs {
+    stride: usize,
+    start: usize,
+}
+
+impl LayoutKernels for Cuda {
+    fn permute(&self, x: &CudaBuffer, shape: &Shape, order: &[usize]) -> Result<CudaBuffer> {
+        let (mut out, mut strides) = (*shape, [0; Shape::MAX_RANK]);
+        for (to, &from) in order.iter().enumerate() {
+            out = out.with_axis(to, shape[from]);
+            strides[to] = shape.stride(from);
+        }
+        self.copy_strided(x, Strided::new(&out, [strides]), out.len())
+    }
+
+    fn slice(
+        &self,
+        x: &CudaBuffer,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<CudaBuffer> {
+        self.build(outer * len, |out| {
+            self.copy_runs(out, Runs { stride: len, start: 0 }, x, Runs { stride, start }, outer, len)
+        })
+    }
+
+    fn pad(
+        &self,
+        x: &CudaBuffer,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        len: usize,
+    ) -> Result<CudaBuffer> {
+        let total = outer * stride;
+        self.build(total, |out| {
+            let arguments = (out, x.slice(), stride as u32, start as u32, len as u32, total as u32);
+            // SAFETY: pad(out, x, stride, start, len, total) writes `total` elements, as many as `out` has, and
+            // reads `len` for each `stride` of them, as many as `x` has
+            unsafe { self.launch("pad", elements(total), arguments) }
+        })
+    }
+
+    fn concat(&self, parts: &[(&CudaBuffer, usize)], outer: usize) -> Result<CudaBuffer> {
+        let stride = parts.iter().map(|(_, len)| len).sum();
+        self.build(outer * stride, |out| {
+            let mut start = 0;
+            for &(part, len) in parts {
+                self.copy_runs(
+                    out,
+                    Runs { stride, start },
+                    part,
+                    Runs { stride: len, start: 0 },
+                    outer,
+                    len,
+                )?;
+                start += len;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Cuda {
+    /// `len` elements of `x`, read along `walk`, which must stay inside of it.
+    pub(crate) fn copy_strided(&self, x: &CudaBuffer, walk: Strided<1>, len: usize) -> Result<CudaBuffer> {
+        self.build(len, |out| {
+            // SAFETY: copy_strided(out, x, walk, len) writes `len` elements, as many as `out` has, and reads
+            // where the walk leads, for which the caller vouches
+            unsafe { self.launch("copy_strided", elements(len), (out, x.slice(), walk, len as u32)) }
+        })
+    }
+
+    /// Copies `count` runs of `len` elements from where they lie in `x` to where they shall lie in `out`.
+    fn copy_runs(
+        &self,
+        out: &mut Slice,
+        to: Runs,
+        x: &CudaBuffer,
+        from: Runs,
+        count: usize,
+        len: usize,
+    ) -> Result<()> {
+        let arguments = (
+            out,
+            to.stride as u32,
+            to.start as u32,
+            x.slice(),
+            from.stride as u32,
+            from.start as u32,
+            len as u32,
+            (count * len) as u32,
+        );
+        // SAFETY: copy_runs(out, its stride and start, x, its stride and start, len, total) moves `total / len`
+        // runs of `len` elements, all of which lie inside of both
+        unsafe { self.launch("copy_runs", elements(count * len), arguments) }
+    }
+}

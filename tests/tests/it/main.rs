@@ -1,0 +1,7 @@
+//! What takes more than one crate to say.
+
+mod checkpoints;
+mod divergence;
+mod layers;
+mod recording;
+mod replays;

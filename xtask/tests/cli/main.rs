@@ -1,0 +1,11 @@
+//! The command line from outside: what it writes, what it prints, and how it refuses.
+
+mod checkpoints;
+mod command_line;
+mod configuration;
+mod determinism;
+mod folders;
+mod recordings;
+mod reproduce;
+mod support;
+mod train;
