@@ -138,7 +138,7 @@ pub enum EvalError {
         step: usize,
         /// The loss of that step, a mean over episodes and steps.
         loss: f64,
-        /// The first parameter whose gradient, or else whose value, is not finite.
+        /// The first parameter whose gradient is not finite, or words to say that only the loss is not.
         parameter: String,
         /// Largest `Σ ‖F‖²` of the step's episodes.
         plastic_norm: f64,

@@ -7,7 +7,7 @@ use plastica_eval::{
 };
 use plastica_model::{ModelConfig, Parameters, PlasticTransformer, SequenceModel};
 use plastica_rules::{Credit, Rule};
-use plastica_tasks::{Copying, CueReward, EpisodeBatch, TaskConfig};
+use plastica_tasks::{Copying, CueReward, EpisodeBatch, Targets, TaskConfig};
 use plastica_tensor::cpu::with_threads;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
 use plastica_tensor::{Array, Backend, Cpu, Element, GradMode, Tape, Tensor, grad};
@@ -164,6 +164,28 @@ fn a_step_follows_the_mean_of_the_episodes_gradients() {
         }
         let clipped = norms.iter().filter(|&&norm| norm > config.training.clip_norm).count();
         assert!((1..norms.len()).contains(&clipped), "{rule}, {credit}: {norms:?}");
+    }
+}
+
+/// Copies of one episode lose different amounts, within a worker's shard and beyond it, as each is dropped from at
+/// places of its own; without dropout they are the same episode.
+#[test]
+fn every_episode_has_a_dropout_of_its_own() {
+    let mut config = config(Rule::Hebbian, COPYING, 16);
+    let one = config.task.build().unwrap().sample(&mut ChaCha8Rng::seed_from_u64(1), 1).unwrap();
+    let Targets::Classes(classes) = &one.targets else { unreachable!("copying classifies") };
+    let mean_loss = |config: &RunConfig, copies: usize| {
+        let (inputs, targets) = (one.inputs.repeat(copies), Targets::Classes(classes.repeat(copies)));
+        let batch = EpisodeBatch { batch: copies, inputs, targets, ..one.clone() };
+        Trainer::new(config, &Cpu::<f64>::new()).unwrap().train_batch(&batch).unwrap().mean("loss")
+    };
+    for dropout in [0.1, 0.0] {
+        config.model.dropout = dropout;
+        let losses = [1, 2, 8, 16].map(|copies| mean_loss(&config, copies));
+        for pair in losses.windows(2) {
+            let apart = (pair[0] / pair[1] - 1.0).abs();
+            assert!(if dropout > 0.0 { apart > 1e-6 } else { apart < 1e-12 }, "{losses:?}");
+        }
     }
 }
 

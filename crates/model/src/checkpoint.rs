@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use plastica_tensor::{Array, Backend, Element, Shape};
-use safetensors::tensor::{TensorInfo, TensorView};
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
@@ -87,6 +87,9 @@ impl<B: Backend> Checkpoint<B> {
     /// As [`read`](Self::read).
     pub fn parse(bytes: &[u8], path: &Path, backend: &B) -> Result<Self> {
         let whole = "it is not a whole safetensors file, as `cargo xtask train` writes them";
+        if reaches_beyond(bytes) {
+            return Err(error(path, format!("{whole}: its tensors reach beyond its end")));
+        }
         let (_, header) =
             SafeTensors::read_metadata(bytes).map_err(|e| error(path, format!("{whole}: {e}")))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| error(path, format!("{whole}: {e}")))?;
@@ -119,6 +122,17 @@ struct Header<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
     #[serde(flatten)]
     tensors: BTreeMap<&'a str, TensorInfo>,
+}
+
+/// Whether a header that can be read puts a tensor's end beyond the file's. The safetensors crate finds that out
+/// by a sum of ends that may overflow.
+fn reaches_beyond(bytes: &[u8]) -> bool {
+    let header = || {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        serde_json::from_slice::<Metadata>(rest.get(..length)?).ok()
+    };
+    header().is_some_and(|header| header.tensors().values().any(|tensor| tensor.data_offsets.1 > bytes.len()))
 }
 
 /// Puts a file of these parts in the place of `path`, whole or not at all.

@@ -15,7 +15,7 @@ pub trait SequenceModel<B: Backend> {
     /// Reads one input `[B, input_dim]`, changes the state, and answers.
     ///
     /// # Errors
-    /// When the input has not the state's batch or the model's width.
+    /// When the input has not the state's batch or the model's width, or the state is another model's.
     fn step(&self, input: &Tensor<B>, state: &mut Self::State) -> Result<StepOutput<B>>;
 }
 

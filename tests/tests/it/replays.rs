@@ -76,7 +76,7 @@ fn a_parameter_off_by_one_percent_is_noticed() {
     let changed = folder.path().join("changed.safetensors");
     for path in all() {
         let recording = Recording::read(&path);
-        let name = "param.head.weight";
+        let name = "param.final_ln.weight";
         let values = recording.values(name);
         let (index, largest) =
             values.iter().copied().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();

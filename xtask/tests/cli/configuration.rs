@@ -34,7 +34,8 @@ fn unknown_keys_are_told_the_keys() {
     check("training.learning_rate=1", &["unknown field `learning_rate`", "`lr`", "in `training`"]);
     check("model.width=64", &["unknown field `width`", "`model_dim`", "in `model`"]);
     check("task.length=3", &["unknown field `length`", "`seq_length`", "in `task`"]);
-    check("training.schedule.step=3", &["unknown field `step`", "training.schedule"]);
+    let schedule = r#"training.schedule={kind="warmup-cosine", step=3}"#;
+    check(schedule, &["unknown field `step`", "`warmup_steps`", "in `training.schedule`"]);
 }
 
 #[test]

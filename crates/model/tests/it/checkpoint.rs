@@ -377,6 +377,15 @@ fn a_header_of_absurd_sizes_is_refused() {
     refused(&tensor("[1]", "[0, 18446744073709551615]"), part);
     refused(&tensor("[1]", "[4, 0]"), part);
     refused(&tensor("[-1]", "[0, 4]"), part);
+    // nine tensors of which eight are 2⁶¹ bytes long: their last end is the largest number there is
+    let mut tensors = Vec::new();
+    let (mut start, eighth) = (0, (1 << 61) - 8);
+    for (i, len) in [eighth; 8].into_iter().chain([u64::MAX - 8 * eighth]).enumerate() {
+        let offsets = format!("[{start}, {}]", start + len);
+        tensors.push(format!(r#""{i}":{{"dtype":"U8","shape":[{len}],"data_offsets":{offsets}}}"#));
+        start += len;
+    }
+    refused(&file(&format!("{{{}}}", tensors.join(","))), part);
     refused(&file("[]"), part);
     refused(&file(&"[".repeat(100_000)), part);
 }

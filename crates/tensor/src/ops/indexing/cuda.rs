@@ -20,7 +20,10 @@ impl IndexingKernels for Cuda {
 
     fn put(&self, x: &CudaBuffer, indices: &[u32], run: usize, len: usize) -> Result<CudaBuffer> {
         let mut out = self.full(len, 0.0)?;
-        if are_apart(indices, len / run.max(1)) {
+        if len == 0 {
+            return Ok(out);
+        }
+        if are_apart(indices, len / run) {
             let (len, indices) = (indices.len() * run, self.upload_indices(indices)?);
             let arguments = (out.make_mut()?, x.slice(), indices.slice(), run as u32, len as u32);
             // SAFETY: put_apart(out, x, indices, run, len) reads `len` elements, as many as `x` has, and writes
