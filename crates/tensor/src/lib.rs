@@ -29,7 +29,8 @@
 //!
 //! Where to look: an operation's value, derivative and kernels stand together in a folder of [`ops`]; the
 //! derivative's machinery is [`Tape`] and [`grad`]; numbers live behind a [`Backend`], of which [`Cpu`] is
-//! one; [`optim`] updates [`Array`]s, which parameters and gradients are.
+//! one and, with the feature `cuda`, `Cuda` another; [`optim`] updates [`Array`]s, which parameters and
+//! gradients are.
 
 pub mod cpu;
 #[cfg(feature = "cuda")]

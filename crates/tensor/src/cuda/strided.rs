@@ -6,7 +6,7 @@ use crate::Shape;
 
 /// For each of N operands, how far apart its elements lie along each axis of an output. The same struct is in
 /// `common.cu`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Strided<const N: usize> {
     rank: u32,

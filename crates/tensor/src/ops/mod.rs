@@ -1,4 +1,5 @@
-//! Operations, a folder each: what it computes and its derivative (`mod.rs`), and its kernels (`cpu.rs`).
+//! Operations, a folder each: what it computes and its derivative (`mod.rs`), and its kernels (`cpu.rs`; for
+//! CUDA `kernels.cu` and, to launch them, `cuda.rs`).
 //!
 //! Every operation is differentiable any number of times, because its backward is written in operations.
 

@@ -10,10 +10,10 @@ pub(crate) const KERNELS: &[&str] = &["sum_rows", "sum_columns"];
 /// Most contiguous elements that one group of threads adds up.
 const ROW_CHUNK: usize = 4096;
 
-/// Most rows of which one block adds up columns.
+/// Most rows of which one block adds up a column.
 const COLUMN_CHUNK: usize = 256;
 
-/// Most threads of a block that adds up columns.
+/// Threads of a block that adds up columns.
 const COLUMN_THREADS: usize = 256;
 
 impl ReduceKernels for Cuda {
@@ -86,17 +86,18 @@ impl Cuda {
         inner: usize,
     ) -> Result<(CudaBuffer, usize)> {
         let chunks = n.div_ceil(COLUMN_CHUNK);
-        // a thread adds up eight elements or more, and a warp reads neighbours as far as there are any
-        let across = inner.next_power_of_two().min(32);
-        let down = n.min(COLUMN_CHUNK).div_ceil(8).next_power_of_two().min(COLUMN_THREADS / across);
-        let across = inner.next_power_of_two().min(COLUMN_THREADS / down);
-        let config = grid(inner.div_ceil(across) * outer * chunks, across, down);
-        let sums = self.build(outer * chunks * inner, |out| {
-            let arguments = (out, x.slice(), n as u32, inner as u32, COLUMN_CHUNK as u32, chunks as u32);
-            // SAFETY: sum_columns(out, x, n, inner, chunk, chunks) reads, for each of the `outer * chunks` runs
-            // of blocks, at most `n` rows of `inner` elements, and writes one; its blocks have at most the
-            // 256 threads that its shared memory is for
-            unsafe { self.launch("sum_columns", config, arguments) }
+        let len = outer * chunks * inner;
+        // eight elements or more a thread, and as many threads side by side as there are neighbours to read
+        let down = n.min(COLUMN_CHUNK).div_ceil(8).next_power_of_two();
+        let down = down.min(COLUMN_THREADS / inner.next_power_of_two().min(32));
+        let across = len.next_power_of_two().min(COLUMN_THREADS / down);
+        let sums = self.build(len, |out| {
+            let (chunk, chunks) = (COLUMN_CHUNK as u32, chunks as u32);
+            let arguments = (out, x.slice(), n as u32, inner as u32, chunk, chunks, len as u32);
+            // SAFETY: sum_columns(out, x, n, inner, chunk, chunks, len) writes `len` elements, as many as `out`
+            // has, and reads `outer` matrices of `n` rows and `inner` columns; its blocks have no more than
+            // the 256 threads that its shared memory is for
+            unsafe { self.launch("sum_columns", grid(len.div_ceil(across), across, down), arguments) }
         })?;
         Ok((sums, chunks))
     }

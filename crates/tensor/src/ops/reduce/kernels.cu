@@ -14,22 +14,22 @@ extern "C" __global__ void sum_rows(
     if (threadIdx.x == 0) out[g] = sum;
 }
 
-// Threads lie along inner (x) and along the chunk (y); a block takes `blockDim.x` columns of one chunk.
+// For any inner: threads lie along the outputs (x), neighbours of which are neighbours in x too, and along the
+// chunk of each (y).
 extern "C" __global__ void sum_columns(
-    float* out, const float* x, unsigned n, unsigned inner, unsigned chunk, unsigned chunks) {
-    unsigned tiles = (inner + blockDim.x - 1) / blockDim.x;
-    unsigned column = blockIdx.x % tiles * blockDim.x + threadIdx.x;
-    unsigned g = blockIdx.x / tiles;
-    unsigned first = g % chunks * chunk, last = min(first + chunk, n);
+    float* out, const float* x, unsigned n, unsigned inner, unsigned chunk, unsigned chunks, unsigned len) {
+    unsigned i = element();
     float sum = 0.0f;
-    if (column < inner) {
-        x += g / chunks * n * inner + column;
-        for (unsigned i = first + threadIdx.y; i < last; i += blockDim.y) sum += x[i * inner];
+    if (i < len) {
+        unsigned g = i / inner;
+        unsigned first = g % chunks * chunk, last = min(first + chunk, n);
+        x += g / chunks * n * inner + i % inner;
+        for (unsigned row = first + threadIdx.y; row < last; row += blockDim.y) sum += x[row * inner];
     }
     __shared__ float parts[256];
     parts[threadIdx.y * blockDim.x + threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.y > 0 || column >= inner) return;
+    if (threadIdx.y > 0 || i >= len) return;
     for (unsigned y = 1; y < blockDim.y; ++y) sum += parts[y * blockDim.x + threadIdx.x];
-    out[g * inner + column] = sum;
+    out[i] = sum;
 }
