@@ -23,10 +23,10 @@ pub struct Arguments {
     /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
     #[arg(long, default_value = "paper")]
     protocol: Protocol,
-    /// A task, more than once for several; all by default [copying, cue-reward, regression].
+    /// A task, more than once for several; by default copying, cue-reward and regression.
     #[arg(long, value_name = "T")]
     task: Vec<String>,
-    /// A plasticity rule, more than once for several; all by default [none, hebbian, gradient].
+    /// A plasticity rule, more than once for several; by default none, hebbian and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
     /// What the outer gradient sees of the fast weights: detached (as published), full, truncated(k).
@@ -36,7 +36,7 @@ pub struct Arguments {
     // a rule's published seeds begin 1000 after the last rule's
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     seeds: u16,
-    /// Folder for records, checkpoints and tables [results/PROTOCOL-CREDIT].
+    /// Folder for records, checkpoints and tables; by default results/PROTOCOL-CREDIT.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -24,7 +24,7 @@ pub struct Arguments {
     /// The plasticity rule: none, hebbian or gradient.
     #[arg(long, value_name = "R")]
     rule: Rule,
-    /// Configuration to lay over the published one, in TOML, with sections [model], [task] and [training].
+    /// Configuration to lay over the published one, in TOML, with sections model, task and training.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// One more value to lay over it, such as training.lr=0.003; may be repeated.

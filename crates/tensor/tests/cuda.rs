@@ -356,6 +356,7 @@ fn images() {
     check!(cuda, "conv2d, wide padding", &[(Any, &[5, 1, 2, 1]), (Any, &[1, 1, 3, 4])], |x| x[0]
         .conv2d(&x[1], 2));
     check!(cuda, "max_pool2d", &[(Any, &[3, 4, 15, 20])], |x| x[0].max_pool2d());
+    check!(cuda, "max_pool2d of equals", &[(Any, &[3, 5, 6])], |x| x[0].sub(&x[0].detach())?.max_pool2d());
     let (gamma, beta) = ((Any, &[6][..]), (Any, &[6][..]));
     check!(cuda, "batch_norm", &[(Any, &[7, 6, 12, 13]), gamma, beta], |x| {
         Ok(x[0].batch_norm(&x[1], &x[2], 0.1)?.0)

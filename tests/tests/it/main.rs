@@ -3,5 +3,6 @@
 mod checkpoints;
 mod divergence;
 mod layers;
+mod readme;
 mod recording;
 mod replays;
