@@ -54,6 +54,10 @@ fn values_out_of_range_are_told_the_range() {
     check("model.eta0=2", &["model.eta0 = 2", "it must lie in (0, 1]"]);
     check("model.max_norm=0", &["model.max_norm = 0", "above 0"]);
     check("model.num_layers=0", &["model.num_layers = 0", "1..="]);
+    check(
+        "model.model_dim=1048576",
+        &["model.model_dim = 1048576", "parameters, of which 2147483648 are the most"],
+    );
     check("training.epochs=0", &["[training]: epochs is 0", "at least 1"]);
     check("training.batch_size=0", &["[training]: batch_size is 0", "at least 1"]);
     check("training.eval_episodes=0", &["[training]: eval_episodes is 0", "at least 1"]);
