@@ -11,11 +11,13 @@
 //! recorded before the variables is a constant to it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::{Array, Backend, Result, Tensor, TensorError};
+use crate::{Array, Backend, Result, Shape, Tensor, TensorError};
 
 /// Number of a node on its tape.
 pub(crate) type NodeId = usize;
@@ -31,12 +33,39 @@ pub struct Recorded<'a, B: Backend> {
     pub output: &'a Tensor<B>,
     /// For each input, whether its gradient is wanted.
     pub wanted: &'a [bool],
+    /// The number of this sweep, the same for all of its operations and for no other sweep's.
+    pub sweep: u64,
+    /// Where shares of a gradient go that are cheaper added up together; none in a tracked sweep.
+    later: Option<&'a RefCell<Vec<(usize, Share<B>)>>>,
+}
+
+/// A share of a gradient, to be added up with its like when the sweep reaches the node it belongs to.
+#[derive(Debug)]
+pub(crate) enum Share<B: Backend> {
+    /// `gᵀ x` over the rows of `g` `[.., out]` and `x` `[.., in]`: of a weight `[out, in]`.
+    Outer(Array<B>, Array<B>),
+    /// The sum of the rows of `g` `[.., out]`: of a bias `[out]`.
+    Rows(Array<B>),
+    /// `g` `[B, n]` at step `t` of a sequence `[B, T, n]`.
+    Step(usize, Array<B>),
 }
 
 impl<B: Backend> Recorded<'_, B> {
     /// Runs `f` where input `i`'s gradient is wanted.
     pub fn want(&self, i: usize, f: impl FnOnce() -> Result<Tensor<B>>) -> Result<Option<Tensor<B>>> {
         self.wanted[i].then(f).transpose()
+    }
+
+    /// Whether gradients are plain values, so that shares may be put off.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.later.is_some()
+    }
+
+    /// Puts a share of input `i`'s gradient off, if that is wanted. Only in a plain sweep.
+    pub(crate) fn put_off(&self, i: usize, share: impl FnOnce() -> Share<B>) {
+        if let (true, Some(later)) = (self.wanted[i], self.later) {
+            later.borrow_mut().push((i, share()));
+        }
     }
 }
 
@@ -161,9 +190,16 @@ impl<B: Backend> Tape<B> {
         let mut grads: Vec<Option<Tensor<B>>> = vec![None; result - low + 1];
         grads[result - low] = Some(seed);
         let mut found: Vec<Option<Tensor<B>>> = vec![None; variables.len()];
+        let mut shares: HashMap<NodeId, Vec<Share<B>>> = HashMap::new();
+        let later = RefCell::new(Vec::new());
+        let sweep = SWEEPS.fetch_add(1, Ordering::Relaxed);
         for id in (low..=result).rev() {
             if !reaches[id - low] {
                 continue;
+            }
+            if let Some(shares) = shares.remove(&id) {
+                let shape = self.0.borrow()[id].output.shape();
+                accumulate(&mut grads[id - low], Tensor::from(add_up(shares, shape)?))?;
             }
             let Some(grad) = grads[id - low].take() else { continue };
             for (slot, _) in found.iter_mut().zip(variables).filter(|&(_, &v)| v == id) {
@@ -175,8 +211,15 @@ impl<B: Backend> Tape<B> {
             if !wanted.contains(&true) {
                 continue;
             }
-            let recorded = Recorded { inputs: &inputs, output: &output, wanted: &wanted };
+            let later_here = (mode == GradMode::Plain).then_some(&later);
+            let recorded =
+                Recorded { inputs: &inputs, output: &output, wanted: &wanted, sweep, later: later_here };
             let input_grads = op.backward(&recorded, &grad)?;
+            for (i, share) in later.borrow_mut().drain(..) {
+                if let Some(id) = ids[i] {
+                    shares.entry(id).or_default().push(share);
+                }
+            }
             for ((input, grad), wanted) in ids.into_iter().zip(input_grads).zip(wanted) {
                 if let (Some(input), Some(grad), true) = (input, grad, wanted) {
                     accumulate(&mut grads[input - low], grad)?;
@@ -224,6 +267,44 @@ struct Recalled<B: Backend> {
     inputs: SmallVec<[Tensor<B>; 3]>,
     output: Tensor<B>,
     ids: SmallVec<[Option<NodeId>; 3]>,
+}
+
+/// Numbers sweeps, so that operations with a state of their own know one from the next.
+static SWEEPS: AtomicU64 = AtomicU64::new(1);
+
+/// The sum of a node's shares; all are of one kind, as only one kind of operation reads such a node.
+fn add_up<B: Backend>(shares: Vec<Share<B>>, shape: Shape) -> Result<Array<B>> {
+    let (mut outer, mut rows, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    for share in &shares {
+        match share {
+            Share::Outer(g, x) => outer.push((&g.buffer, &x.buffer)),
+            Share::Rows(g) => rows.push(&g.buffer),
+            Share::Step(t, g) => steps.push((*t, &g.buffer)),
+        }
+    }
+    let (Share::Outer(first, _) | Share::Rows(first) | Share::Step(_, first)) = &shares[0];
+    let backend = &first.backend;
+    let mut sum: Option<Array<B>> = None;
+    let mut include = |buffer: B::Buffer| -> Result<()> {
+        let array = Array::new(backend, buffer, shape);
+        match &mut sum {
+            Some(sum) => sum.add_assign(&array),
+            None => {
+                sum = Some(array);
+                Ok(())
+            }
+        }
+    };
+    if let (false, &[out, inp]) = (outer.is_empty(), &shape[..]) {
+        include(backend.sum_of_outer_products(&outer, out, inp)?)?;
+    }
+    if !rows.is_empty() {
+        include(backend.sum_of_rows(&rows, shape.len())?)?;
+    }
+    if let (false, &[batch, total, width]) = (steps.is_empty(), &shape[..]) {
+        include(backend.place_steps(&steps, batch, total, width)?)?;
+    }
+    Ok(sum.expect("a node with shares has at least one, of a kind that its shape fits"))
 }
 
 fn accumulate<B: Backend>(slot: &mut Option<Tensor<B>>, grad: Tensor<B>) -> Result<()> {

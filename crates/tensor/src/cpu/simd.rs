@@ -1,0 +1,71 @@
+//! One source for a kernel, compiled once for each instruction set, the best chosen at run time.
+
+/// `a b + c`: in one rounding where the instruction set has it, in two where it would be a library call.
+#[inline(always)]
+pub(crate) fn fma<E: num_traits::Float, const FUSED: bool>(a: E, b: E, c: E) -> E {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Whatever the target has at least.
+    Baseline,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// The best instruction set of this machine.
+#[inline]
+pub(crate) fn level() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return Level::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Level::Avx2;
+        }
+    }
+    Level::Baseline
+}
+
+/// Defines a kernel: the body is compiled for every [`Level`], with `FUSED` saying whether multiply-add is one
+/// instruction, and the function calls the one that fits the machine.
+macro_rules! kernel {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$E:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body<$E: $crate::cpu::CpuElement, const FUSED: bool>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+            fn avx512<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
+                body::<$E, true>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
+                body::<$E, true>($($arg),*)
+            }
+
+            match $crate::cpu::simd::level() {
+                // SAFETY: `level` has seen that the machine has these instructions
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::cpu::simd::Level::Baseline => body::<$E, false>($($arg),*),
+            }
+        }
+    };
+}
+
+pub(crate) use kernel;

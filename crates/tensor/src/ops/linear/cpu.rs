@@ -1,0 +1,85 @@
+//! Linear layers on the CPU.
+
+use super::LinearKernels;
+use crate::Result;
+use crate::cpu::{Cpu, CpuBuffer, CpuElement};
+use crate::ops::matmul::rows_times_matrix;
+
+impl<E: CpuElement> LinearKernels for Cpu<E> {
+    fn linear(
+        &self,
+        x: &CpuBuffer<E>,
+        weight: &CpuBuffer<E>,
+        bias: &CpuBuffer<E>,
+        rows: usize,
+        inp: usize,
+        out: usize,
+    ) -> Result<CpuBuffer<E>> {
+        let bias = bias.as_slice();
+        let mut y = rows_times_matrix(x, weight, (rows, inp, out), true)?;
+        for y in y.make_mut().chunks_exact_mut(out.max(1)) {
+            for (y, &b) in y.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+        Ok(y)
+    }
+
+    fn sum_of_outer_products(
+        &self,
+        pairs: &[(&CpuBuffer<E>, &CpuBuffer<E>)],
+        out: usize,
+        inp: usize,
+    ) -> Result<CpuBuffer<E>> {
+        if let &[(g, x)] = pairs {
+            return Ok(tall_product(g.as_slice(), x.as_slice(), out, inp));
+        }
+        let join = |part: fn(&(&CpuBuffer<E>, &CpuBuffer<E>)) -> CpuBuffer<E>| {
+            let parts: Vec<CpuBuffer<E>> = pairs.iter().map(part).collect();
+            CpuBuffer::build(parts.iter().map(|p| p.as_slice().len()).sum(), |joined| {
+                let mut rest = joined;
+                for part in &parts {
+                    let (here, next) = rest.split_at_mut(part.as_slice().len());
+                    here.copy_from_slice(part.as_slice());
+                    rest = next;
+                }
+            })
+        };
+        let (g, x) = (join(|p| p.0.clone()), join(|p| p.1.clone()));
+        Ok(tall_product(g.as_slice(), x.as_slice(), out, inp))
+    }
+
+    fn sum_of_rows(&self, parts: &[&CpuBuffer<E>], width: usize) -> Result<CpuBuffer<E>> {
+        Ok(CpuBuffer::build(width, |sum| {
+            sum.fill(E::zero());
+            for part in parts {
+                for row in part.as_slice().chunks_exact(width.max(1)) {
+                    for (sum, &x) in sum.iter_mut().zip(row) {
+                        *sum += x;
+                    }
+                }
+            }
+        }))
+    }
+}
+
+/// `gᵀ x`: g `[rows, out]`, x `[rows, inp]`.
+fn tall_product<E: CpuElement>(g: &[E], x: &[E], out: usize, inp: usize) -> CpuBuffer<E> {
+    let rows = g.len() / out.max(1);
+    if rows == 0 || out * inp == 0 {
+        return CpuBuffer::zeros(out * inp);
+    }
+    CpuBuffer::build(out * inp, |c| {
+        // SAFETY: gᵀ is out × rows with strides (1, out), x rows × inp and contiguous, c out × inp, contiguous
+        // and borrowed mutably, thus apart
+        unsafe {
+            E::gemm(
+                (out, rows, inp),
+                (g.as_ptr(), 1, out as isize),
+                (x.as_ptr(), inp as isize, 1),
+                E::zero(),
+                (c.as_mut_ptr(), inp as isize, 1),
+            );
+        }
+    })
+}

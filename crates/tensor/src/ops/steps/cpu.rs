@@ -1,0 +1,26 @@
+//! Steps of sequences on the CPU.
+
+use super::StepKernels;
+use crate::Result;
+use crate::cpu::{Cpu, CpuBuffer, CpuElement};
+
+impl<E: CpuElement> StepKernels for Cpu<E> {
+    fn place_steps(
+        &self,
+        parts: &[(usize, &CpuBuffer<E>)],
+        batch: usize,
+        steps: usize,
+        width: usize,
+    ) -> Result<CpuBuffer<E>> {
+        Ok(CpuBuffer::build(batch * steps * width, |out| {
+            out.fill(E::zero());
+            for &(t, part) in parts {
+                for (episode, row) in part.as_slice().chunks_exact(width.max(1)).enumerate() {
+                    for (out, &x) in out[(episode * steps + t) * width..].iter_mut().zip(row) {
+                        *out += x;
+                    }
+                }
+            }
+        }))
+    }
+}
