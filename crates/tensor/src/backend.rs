@@ -9,9 +9,10 @@ use std::fmt::Debug;
 
 use crate::Result;
 use crate::ops::{
-    convolution::ConvolutionKernels, indexing::IndexingKernels, layout::LayoutKernels, map::MapKernels,
+    convolution::ConvolutionKernels, fast::FastKernels, indexing::IndexingKernels,
+    layer_norm::LayerNormKernels, layout::LayoutKernels, linear::LinearKernels, map::MapKernels,
     matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels, pooling::PoolingKernels,
-    reduce::ReduceKernels, softmax::SoftmaxKernels, zip::ZipKernels,
+    reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels, zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -101,7 +102,11 @@ pub trait Backend:
     + LayoutKernels
     + SoftmaxKernels
     + NormalizeKernels
+    + FastKernels
     + IndexingKernels
+    + LayerNormKernels
+    + LinearKernels
+    + StepKernels
     + ConvolutionKernels
     + PoolingKernels
     + OuterKernels
@@ -118,7 +123,11 @@ impl<T> Backend for T where
         + LayoutKernels
         + SoftmaxKernels
         + NormalizeKernels
+        + FastKernels
         + IndexingKernels
+        + LayerNormKernels
+        + LinearKernels
+        + StepKernels
         + ConvolutionKernels
         + PoolingKernels
         + OuterKernels

@@ -62,6 +62,16 @@ pub enum TensorError {
         /// Which value.
         what: &'static str,
     },
+    /// A derivative that an operation does not have.
+    #[error("{op} has no {what}; use {instead}")]
+    NoDerivative {
+        /// The operation.
+        op: &'static str,
+        /// Which derivative.
+        what: &'static str,
+        /// What has it.
+        instead: &'static str,
+    },
     /// A setting outside of its range.
     #[error("{name} = {value} won't do: {rule}")]
     Setting {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::CpuElement;
 
@@ -37,11 +37,15 @@ impl<E> Pool<E> {
     }
 }
 
-struct Block<E: CpuElement>(Vec<E>);
+struct Block<E: CpuElement> {
+    values: Vec<E>,
+    /// The values as a matrix transposed, once somebody has asked for it.
+    transposed: OnceLock<Vec<E>>,
+}
 
 impl<E: CpuElement> Drop for Block<E> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.0);
+        let values = std::mem::take(&mut self.values);
         // a thread that is going away has no pool any more; the vector is then freed
         E::with_pool(|pool| pool.borrow_mut().put(values));
     }
@@ -53,13 +57,13 @@ pub struct CpuBuffer<E: CpuElement>(Arc<Block<E>>);
 
 impl<E: CpuElement> std::fmt::Debug for CpuBuffer<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CpuBuffer<{}>({} elements)", E::NAME, self.0.0.len())
+        write!(f, "CpuBuffer<{}>({} elements)", E::NAME, self.0.values.len())
     }
 }
 
 impl<E: CpuElement> From<Vec<E>> for CpuBuffer<E> {
     fn from(values: Vec<E>) -> Self {
-        Self(Arc::new(Block(values)))
+        Self(Arc::new(Block { values, transposed: OnceLock::new() }))
     }
 }
 
@@ -79,19 +83,35 @@ impl<E: CpuElement> CpuBuffer<E> {
     }
 
     pub(crate) fn as_slice(&self) -> &[E] {
-        &self.0.0
+        &self.0.values
     }
 
     /// The elements for writing; copied first if somebody shares them.
     pub(crate) fn make_mut(&mut self) -> &mut [E] {
         if Arc::get_mut(&mut self.0).is_none() {
-            *self = Self::build(self.0.0.len(), |out| out.copy_from_slice(self.as_slice()));
+            *self = Self::build(self.0.values.len(), |out| out.copy_from_slice(self.as_slice()));
         }
-        &mut Arc::get_mut(&mut self.0).expect("nobody else has seen it yet").0
+        let block = Arc::get_mut(&mut self.0).expect("nobody else has seen it yet");
+        block.transposed.take();
+        &mut block.values
+    }
+
+    /// The values, a matrix `[rows, cols]`, transposed. Computed once and kept until the buffer is written.
+    pub(crate) fn transposed(&self, rows: usize, cols: usize) -> &[E] {
+        self.0.transposed.get_or_init(|| {
+            let values = self.as_slice();
+            let mut transposed = vec![E::zero(); values.len()];
+            for (r, row) in values.chunks_exact(cols.max(1)).enumerate() {
+                for (c, &x) in row.iter().enumerate() {
+                    transposed[c * rows + r] = x;
+                }
+            }
+            transposed
+        })
     }
 
     pub(crate) fn map(&self, f: impl Fn(E) -> E) -> Self {
-        Self::build(self.0.0.len(), |out| {
+        Self::build(self.0.values.len(), |out| {
             for (out, &x) in out.iter_mut().zip(self.as_slice()) {
                 *out = f(x);
             }

@@ -14,6 +14,7 @@ use crate::{Element, Result, Shape, Storage};
 mod buffer;
 mod element;
 mod ordered;
+pub(crate) mod simd;
 
 pub use buffer::CpuBuffer;
 pub use element::CpuElement;

@@ -6,8 +6,11 @@
 pub mod batch_norm;
 pub mod compose;
 pub mod convolution;
+pub mod fast;
 pub mod indexing;
+pub mod layer_norm;
 pub mod layout;
+pub mod linear;
 pub mod map;
 pub mod matmul;
 pub mod normalize;
@@ -15,4 +18,5 @@ pub mod outer;
 pub mod pooling;
 pub mod reduce;
 pub mod softmax;
+pub mod steps;
 pub mod zip;

@@ -64,7 +64,7 @@ impl<B: Backend> Op<B> for LayerNorm {
         }
         // the same, as the derivative of its parts
         let hat = x.normalize(self.eps)?;
-        let dx = r.want(0, || x.normalize_slope(&grad.mul(gamma)?, self.eps))?;
+        let dx = r.want(0, || x.normalize_rows_slope(&grad.mul(gamma)?, self.eps))?;
         let d_gamma = r.want(1, || grad.mul(&hat)?.sum_to(gamma.shape()))?;
         let d_beta = r.want(2, || grad.sum_to(beta.shape()))?;
         Ok(smallvec![dx, d_gamma, d_beta])
@@ -80,11 +80,19 @@ impl<B: Backend> Tensor<B> {
         let cols = self.row_length("layer_norm")?;
         for parameter in [gamma, beta] {
             if parameter.shape()[..] != [cols] {
-                return Err(self.incompatible("layer_norm", parameter, "γ and β are as long as the last axis"));
+                return Err(self.incompatible(
+                    "layer_norm",
+                    parameter,
+                    "γ and β are as long as the last axis",
+                ));
             }
         }
         let (x, gamma_b, beta_b) = (&self.array.buffer, &gamma.array.buffer, &beta.array.buffer);
         let buffer = self.backend().layer_norm(x, gamma_b, beta_b, cols, eps)?;
-        Tape::record(LayerNorm { eps }, &[self, gamma, beta], Array::new(self.backend(), buffer, self.shape()))
+        Tape::record(
+            LayerNorm { eps },
+            &[self, gamma, beta],
+            Array::new(self.backend(), buffer, self.shape()),
+        )
     }
 }

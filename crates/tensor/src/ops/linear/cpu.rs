@@ -3,7 +3,7 @@
 use super::LinearKernels;
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
-use crate::ops::matmul::rows_times_matrix;
+use crate::ops::matmul::rows_times_transposed;
 
 impl<E: CpuElement> LinearKernels for Cpu<E> {
     fn linear(
@@ -16,7 +16,7 @@ impl<E: CpuElement> LinearKernels for Cpu<E> {
         out: usize,
     ) -> Result<CpuBuffer<E>> {
         let bias = bias.as_slice();
-        let mut y = rows_times_matrix(x, weight, (rows, inp, out), true)?;
+        let mut y = rows_times_transposed(x, weight, (rows, inp, out));
         for y in y.make_mut().chunks_exact_mut(out.max(1)) {
             for (y, &b) in y.iter_mut().zip(bias) {
                 *y += b;

@@ -3,15 +3,41 @@
 
 use rayon::prelude::*;
 
+use super::skinny;
 use super::{MatMulKernels, MatMulSizes};
 use crate::Result;
+use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
-use crate::ops::reduce::dot;
+use crate::ops::reduce::fold;
 
 /// Multiply-adds from which one product is split over threads, by rows in chunks of fixed size: the split
 /// does not depend on how many threads there are, so neither do the bits.
 const PARALLEL_WORK: usize = 1 << 25;
 const PARALLEL_ROWS: usize = 128;
+
+/// Rows up to which a product goes without packing.
+const SKINNY_ROWS: usize = 256;
+
+/// `x Wᵀ`, x `[rows, k]`, W `[n, k]`: for weights, whose transpose is kept beside them for as long as they
+/// stay the same.
+pub(crate) fn rows_times_transposed<E: CpuElement>(
+    x: &CpuBuffer<E>,
+    weight: &CpuBuffer<E>,
+    (rows, k, n): (usize, usize, usize),
+) -> CpuBuffer<E> {
+    let x = x.as_slice();
+    if rows * n == 0 || k == 0 {
+        return CpuBuffer::zeros(rows * n);
+    }
+    CpuBuffer::build(rows * n, |c| match rows {
+        1 => dots(x, weight.as_slice(), k, c),
+        2..=SKINNY_ROWS => skinny::rows_times_matrix(x, weight.transposed(n, k), c, k, n),
+        _ => {
+            let s = MatMulSizes { batch: 1, m: rows, k, n, transpose_a: false, transpose_b: true };
+            matrix_matrix(x, weight.as_slice(), s, c);
+        }
+    })
+}
 
 impl<E: CpuElement> MatMulKernels for Cpu<E> {
     fn matmul(&self, a: &CpuBuffer<E>, b: &CpuBuffer<E>, s: MatMulSizes) -> Result<CpuBuffer<E>> {
@@ -29,6 +55,8 @@ impl<E: CpuElement> MatMulKernels for Cpu<E> {
                 } else if s.n == 1 {
                     // c = A b is cᵀ = bᵀ Aᵀ
                     vector_matrix(b, a, s.k, s.m, !s.transpose_a, c);
+                } else if s.m <= SKINNY_ROWS && !s.transpose_a && !s.transpose_b {
+                    skinny::rows_times_matrix(a, b, c, s.k, s.n);
                 } else {
                     matrix_matrix(a, b, s, c);
                 }
@@ -40,17 +68,47 @@ impl<E: CpuElement> MatMulKernels for Cpu<E> {
 /// `c = x B`, B stored `[k, n]`, or `[n, k]` if transposed.
 fn vector_matrix<E: CpuElement>(x: &[E], b: &[E], k: usize, n: usize, transposed: bool, c: &mut [E]) {
     if transposed {
-        for (c, row) in c.iter_mut().zip(b.chunks_exact(k)) {
-            *c = dot(row, x);
-        }
+        dots(x, b, k, c);
     } else {
-        c.fill(E::zero());
-        for (&x, row) in x.iter().zip(b.chunks_exact(n)) {
-            for (c, &b) in c.iter_mut().zip(row) {
-                *c += x * b;
+        skinny::rows_times_matrix(x, b, c, k, n);
+    }
+}
+
+kernel! {
+    /// Each row's dot product with `x`.
+    fn dots<E>(x: &[E], rows: &[E], k: usize, c: &mut [E]) {
+        let mut blocks = rows.chunks_exact(4 * k).zip(c.chunks_exact_mut(4));
+        for (rows, c) in &mut blocks {
+            let (a, b) = rows.split_at(2 * k);
+            let ((r0, r1), (r2, r3)) = (a.split_at(k), b.split_at(k));
+            c.copy_from_slice(&dot_of_four::<E, FUSED>(x, [r0, r1, r2, r3]));
+        }
+        let done = c.len() / 4 * 4;
+        for (row, c) in rows[done * k..].chunks_exact(k).zip(&mut c[done..]) {
+            *c = dot_of_four::<E, FUSED>(x, [row; 4])[0];
+        }
+    }
+}
+
+/// Four rows' dot products with `x`, whose elements are loaded once for all.
+#[inline(always)]
+fn dot_of_four<E: CpuElement, const FUSED: bool>(x: &[E], rows: [&[E]; 4]) -> [E; 4] {
+    let mut lanes = [[E::zero(); 16]; 4];
+    let (x, x_rest) = x.as_chunks::<16>();
+    let rows = rows.map(|r| r.as_chunks::<16>());
+    for (i, x) in x.iter().enumerate() {
+        for (lanes, (row, _)) in lanes.iter_mut().zip(&rows) {
+            for ((lane, &x), &w) in lanes.iter_mut().zip(x).zip(&row[i]) {
+                *lane = fma::<E, FUSED>(x, w, *lane);
             }
         }
     }
+    for (lanes, (_, rest)) in lanes.iter_mut().zip(&rows) {
+        for ((lane, &x), &w) in lanes.iter_mut().zip(x_rest).zip(*rest) {
+            *lane = fma::<E, FUSED>(x, w, *lane);
+        }
+    }
+    lanes.map(fold)
 }
 
 fn matrix_matrix<E: CpuElement>(a: &[E], b: &[E], s: MatMulSizes, c: &mut [E]) {

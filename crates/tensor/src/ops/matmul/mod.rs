@@ -8,8 +8,11 @@ use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod skinny;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use cpu::rows_times_transposed;
 
 /// Sizes of a batch of products `C = op(A) op(B)`, A stored as `[m, k]` or, transposed, `[k, m]`; B as
 /// `[k, n]` or `[n, k]`; C as `[m, n]`.
@@ -110,13 +113,5 @@ impl<B: Backend> Tensor<B> {
         let out = product(&tall, other, false, transpose_other)?;
         let width = out.shape()[1];
         out.reshape(shape.with_axis(rank - 1, width))
-    }
-
-    /// `x Wᵀ + b`: a linear layer on rows, W stored `[out, in]` and b `[out]`.
-    ///
-    /// # Errors
-    /// [`TensorError::Incompatible`](crate::TensorError::Incompatible) when the shapes don't fit.
-    pub fn linear(&self, weight: &Self, bias: &Self) -> Result<Self> {
-        self.matmul_transposed(weight, false, true)?.add(bias)
     }
 }

@@ -122,10 +122,18 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// [`TensorError::Unsuitable`](crate::TensorError::Unsuitable) for a scalar or rows of no elements.
     pub fn normalize(&self, eps: f64) -> Result<Self> {
+        self.normalize_as(self.by_rows(eps)?)
+    }
+
+    /// The derivative of [`normalize`](Self::normalize) at this tensor, applied to `g`.
+    pub(crate) fn normalize_rows_slope(&self, g: &Self, eps: f64) -> Result<Self> {
+        self.normalize_slope(g, self.by_rows(eps)?)
+    }
+
+    fn by_rows(&self, eps: f64) -> Result<Standard> {
         let inner = self.row_length("normalize")?;
         let groups = Groups { outer: 1, count: self.shape().len() / inner, inner };
-        let statistics = self.shape().with_axis(self.shape().rank() - 1, 1);
-        self.normalize_as(Standard { groups, statistics, eps })
+        Ok(Standard { groups, statistics: self.shape().with_axis(self.shape().rank() - 1, 1), eps })
     }
 
     /// Standardises the slabs along axis 1, and gives each slab's mean and population variance with it.

@@ -73,11 +73,13 @@ fn runs(summed: &[bool], from: &Shape) -> Option<usize> {
 }
 
 /// Sum of a contiguous run, in sixteen interleaved partial sums.
+#[inline(always)]
 pub(crate) fn sum<E: CpuElement>(run: &[E]) -> E {
     sum_of(run, |x| x)
 }
 
 /// Sum of `f` of each element of a contiguous run, in sixteen interleaved partial sums.
+#[inline(always)]
 pub(crate) fn sum_of<E: CpuElement>(run: &[E], f: impl Fn(E) -> E) -> E {
     let mut lanes = [E::zero(); 16];
     let (blocks, rest) = run.as_chunks::<16>();
@@ -93,6 +95,7 @@ pub(crate) fn sum_of<E: CpuElement>(run: &[E], f: impl Fn(E) -> E) -> E {
 }
 
 /// Dot product of two runs of equal length, in sixteen interleaved partial sums.
+#[inline(always)]
 pub(crate) fn dot<E: CpuElement>(a: &[E], b: &[E]) -> E {
     let mut lanes = [E::zero(); 16];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -108,7 +111,8 @@ pub(crate) fn dot<E: CpuElement>(a: &[E], b: &[E]) -> E {
 }
 
 /// Adds the partial sums up as a tree.
-fn fold<E: CpuElement>(mut lanes: [E; 16]) -> E {
+#[inline(always)]
+pub(crate) fn fold<E: CpuElement>(mut lanes: [E; 16]) -> E {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
         for (low, &high) in low.iter_mut().zip(&*high) {

@@ -11,7 +11,7 @@ pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cpu::{dot, sum, sum_of};
+pub(crate) use cpu::{dot, fold, sum, sum_of};
 
 /// Kernels of sums and repetition.
 pub trait ReduceKernels: Storage {

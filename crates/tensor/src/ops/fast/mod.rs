@@ -1,0 +1,129 @@
+//! Fast weights along a sequence: read, changed in place, and taken back on the way back.
+//!
+//! Per step and layer, `F' = (1 − η) F + η α ∘ (p ⊗ q)` and `c' = (1 − η) c + η β ∘ p`, and reads `F x + c`. The
+//! plain way ([`decay_outer`](crate::ops::outer::decay_outer)) makes a new F at every step and keeps them all.
+//! Here there is one F. Forward, an update waits for the read that follows it, and both are one walk over F.
+//! Backward, F is not replayed from the start but taken back step by step, `F = (F' − η α ∘ (p ⊗ q)) / (1 − η)`,
+//! which divides rounding errors by 1 − η each time: so copies are kept wherever these would have grown, and a
+//! stretch in which they grow too fast is replayed from its copy instead.
+//!
+//! With G the derivative of the loss by F', an update needs `(G ∘ α) q`, `(G ∘ α)ᵀ p` and ⟨G, F⟩. The last needs no
+//! walk over F: `S = ⟨G, F⟩` satisfies `S = S' − η p·(G ∘ α) q + Σ g·r` over the reads r of the step, S' being the
+//! next step's, and `⟨G, F⟩ = (S' − η p·(G ∘ α) q) / (1 − η)` at the update itself.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::tape::{Grads, Op, Recorded};
+use crate::{Array, Backend, Element, Result, Shape, Storage, Tape, Tensor, TensorError};
+
+mod cpu;
+mod trajectory;
+
+pub use trajectory::FastTrajectory;
+
+/// Sizes of a layer's fast weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FastSizes {
+    /// Episodes.
+    pub batch: usize,
+    /// Output units: length of p.
+    pub out: usize,
+    /// Input units: length of q.
+    pub inp: usize,
+}
+
+/// How plastic a layer is: α `[out, inp]` and β `[out]`.
+#[derive(Debug)]
+pub struct Plastic<'a, Buffer> {
+    /// α
+    pub alpha: &'a Buffer,
+    /// β
+    pub beta: &'a Buffer,
+}
+
+/// One update: η `[batch]`, p `[batch, out]`, q `[batch, inp]`.
+#[derive(Debug)]
+pub struct Change<'a, Buffer> {
+    /// η
+    pub eta: &'a Buffer,
+    /// p
+    pub p: &'a Buffer,
+    /// q
+    pub q: &'a Buffer,
+}
+
+/// A share `left ⊗ right` of the derivative by F, and `left` of that by c if `bias`.
+#[derive(Debug)]
+pub struct Term<'a, Buffer> {
+    /// `[batch, out]`
+    pub left: &'a Buffer,
+    /// `[batch, inp]`
+    pub right: &'a Buffer,
+    /// Whether the bias was read too.
+    pub bias: bool,
+}
+
+/// What the way back carries for one layer.
+#[derive(Debug, Clone)]
+pub struct Credit<Buffer> {
+    /// Derivative by F, `[batch, out, inp]`, and by c, `[batch, out]`; `None` for zero.
+    pub by_fast: Option<(Buffer, Buffer)>,
+    /// S = ⟨derivative, fast weights⟩, `[batch]`.
+    pub inner: Buffer,
+    /// Derivatives by α `[out, inp]` and β `[out]`.
+    pub by_plastic: (Buffer, Buffer),
+}
+
+/// Kernels of fast weights along a sequence. F is `[batch, out, inp]`, c `[batch, out]`.
+pub trait FastKernels: Storage {
+    /// Carries `change` out, if there is one, then reads `F x`, plus c if `bias`, if there is an x. Returns what was
+    /// read, and ‖F‖² `[batch]` if there was a change.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn fast_advance(
+        &self,
+        fast: &mut Option<(Self::Buffer, Self::Buffer)>,
+        plastic: &Plastic<'_, Self::Buffer>,
+        change: Option<Change<'_, Self::Buffer>>,
+        x: Option<(&Self::Buffer, bool)>,
+        sizes: FastSizes,
+    ) -> Result<(Option<Self::Buffer>, Option<Self::Buffer>)>;
+
+    /// Takes `change` back, if there is one, then reads `Fᵀ g`, if there is a g.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn fast_retreat(
+        &self,
+        fast: &mut (Self::Buffer, Self::Buffer),
+        plastic: &Plastic<'_, Self::Buffer>,
+        change: Option<Change<'_, Self::Buffer>>,
+        g: Option<&Self::Buffer>,
+        sizes: FastSizes,
+    ) -> Result<Option<Self::Buffer>>;
+
+    /// The way back through one update: lets the derivative by F decay by the later update's η, adds `terms`, and
+    /// gives the derivatives by this update's η `[batch]`, p `[batch, out]` and q `[batch, inp]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn fast_credit(
+        &self,
+        credit: &mut Credit<Self::Buffer>,
+        plastic: &Plastic<'_, Self::Buffer>,
+        decay: Option<&Self::Buffer>,
+        terms: &[Term<'_, Self::Buffer>],
+        change: Change<'_, Self::Buffer>,
+        sizes: FastSizes,
+    ) -> Result<[Self::Buffer; 3]>;
+
+    /// Adds each episode's ⟨a, b⟩ to `sums` `[batch]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn add_inner(&self, sums: &mut Self::Buffer, a: &Self::Buffer, b: &Self::Buffer) -> Result<()>;
+}

@@ -1,0 +1,577 @@
+//! One layer's fast weights on their way through a sequence.
+
+use super::*;
+
+/// Growth of rounding errors from which a copy of F is kept, if enough steps have passed since the last.
+const GROWTH_TO_COPY: f64 = 4.0;
+/// Growth of rounding errors up to which a stretch between copies is walked back by taking changes back.
+const GROWTH_TO_RETREAT: f64 = 64.0;
+/// Steps between copies at least, while the length of the sequence is not known.
+const STRETCH: usize = 32;
+
+/// One layer's fast weights F and c on their way through a sequence, for a batch of episodes.
+///
+/// They are zero at first. Reads and updates happen in place and are recorded on the tape of what they read and are
+/// changed by; the tape's order is the sequence's. A clone is a copy of their values, without their history.
+#[derive(Debug)]
+pub struct FastTrajectory<B: Backend> {
+    path: Rc<RefCell<Path<B>>>,
+    /// Stands for F on the tape: the output of the last update. `None` while F has no history there.
+    token: Option<Tensor<B>>,
+}
+
+type Pair<B> = (<B as Storage>::Buffer, <B as Storage>::Buffer);
+
+#[derive(Debug)]
+struct Path<B: Backend> {
+    backend: B,
+    sizes: FastSizes,
+    plastic: Option<(Array<B>, Array<B>)>,
+    /// F and c before the first change, `None` for zero.
+    start: Option<Pair<B>>,
+    /// F and c after `version` changes.
+    fast: Option<Pair<B>>,
+    version: usize,
+    changes: Vec<Record<B>>,
+    /// ‖F‖² before the first change that is kept.
+    norm: Option<Array<B>>,
+    /// Copies of F and c, by version.
+    copies: Vec<(usize, Pair<B>)>,
+    /// Every version of a stretch that is replayed: the first one's number, and they.
+    replayed: Option<(usize, Vec<Option<Pair<B>>>)>,
+    stretch: usize,
+    /// Whether somebody may come back: a read or an update stands on a tape.
+    recorded: bool,
+    back: Option<WayBack<B>>,
+}
+
+#[derive(Debug, Clone)]
+struct Record<B: Backend> {
+    eta: Array<B>,
+    p: Array<B>,
+    q: Array<B>,
+    /// By how much taking it back multiplies rounding errors: 1/(1 − η), the largest over episodes.
+    growth: f64,
+    /// ‖F‖² after it, `[batch]`, once it has been carried out.
+    norm: Option<Array<B>>,
+}
+
+impl<B: Backend> Record<B> {
+    fn change(&self) -> Change<'_, B::Buffer> {
+        Change { eta: &self.eta.buffer, p: &self.p.buffer, q: &self.q.buffer }
+    }
+}
+
+#[derive(Debug)]
+struct WayBack<B: Backend> {
+    sweep: u64,
+    credit: Credit<B::Buffer>,
+    /// Of the update that the sweep came through last.
+    decay: Option<Array<B>>,
+    /// What has been read since.
+    terms: SmallVec<[(Array<B>, Array<B>, bool); 2]>,
+}
+
+impl<B: Backend> Clone for FastTrajectory<B> {
+    fn clone(&self) -> Self {
+        let path = self.path.borrow();
+        let copy = Self::starting(&path.backend, path.sizes, path.fast.clone(), Some(path.stretch * path.stretch));
+        let mut here = copy.path.borrow_mut();
+        here.plastic = path.plastic.clone();
+        here.changes = path.changes[path.version..].to_vec();
+        drop(here);
+        copy
+    }
+}
+
+impl<B: Backend> FastTrajectory<B> {
+    /// Fast weights `[batch, out, inp]` and `[batch, out]`, zero, of a sequence of `steps` steps if that is known.
+    pub fn new(backend: &B, batch: usize, out: usize, inp: usize, steps: Option<usize>) -> Self {
+        Self::starting(backend, FastSizes { batch, out, inp }, None, steps)
+    }
+
+    /// Fast weights that start as given: F `[batch, out, inp]`, c `[batch, out]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Incompatible`] when the shapes don't fit.
+    pub fn from_parts(weight: &Array<B>, bias: &Array<B>) -> Result<Self> {
+        let (&[batch, out, inp], &[b, o]) = (&weight.shape()[..], &bias.shape()[..]) else {
+            return Err(
+                Tensor::from(weight.clone()).unsuitable("fast weights", "F is [B, out, in] and c [B, out]")
+            );
+        };
+        if (b, o) != (batch, out) {
+            let (weight, bias) = (Tensor::from(weight.clone()), Tensor::from(bias.clone()));
+            return Err(weight.incompatible("fast weights", &bias, "F is [B, out, in] and c [B, out]"));
+        }
+        let pair = (weight.buffer.clone(), bias.buffer.clone());
+        Ok(Self::starting(weight.backend(), FastSizes { batch, out, inp }, Some(pair), None))
+    }
+
+    fn starting(backend: &B, sizes: FastSizes, start: Option<Pair<B>>, steps: Option<usize>) -> Self {
+        let stretch = steps.map_or(STRETCH, |steps| (steps as f64).sqrt().ceil() as usize);
+        let path = Path {
+            backend: backend.clone(),
+            sizes,
+            plastic: None,
+            fast: start.clone(),
+            start,
+            version: 0,
+            changes: Vec::new(),
+            norm: None,
+            copies: Vec::new(),
+            replayed: None,
+            stretch,
+            recorded: false,
+            back: None,
+        };
+        Self { path: Rc::new(RefCell::new(path)), token: None }
+    }
+
+    /// `F x + c`: x `[B, in]` to `[B, out]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] when x has another shape.
+    pub fn read(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        self.read_as(x, true)
+    }
+
+    fn read_as(&self, x: &Tensor<B>, bias: bool) -> Result<Tensor<B>> {
+        let mut path = self.path.borrow_mut();
+        let FastSizes { batch, inp, .. } = path.sizes;
+        if x.shape()[..] != [batch, inp] {
+            return Err(x.unsuitable("fast weights", format!("they read [{batch}, {inp}]")));
+        }
+        let version = path.changes.len();
+        let value = path.read_at(version, &x.array, bias)?;
+        path.recorded |= x.is_tracked();
+        drop(path);
+        let op = Read { path: Rc::clone(&self.path), version, value: value.clone(), bias };
+        self.record(op, x, value)
+    }
+
+    fn record(&self, op: impl Op<B>, x: &Tensor<B>, value: Array<B>) -> Result<Tensor<B>> {
+        match &self.token {
+            Some(token) => Tape::record(op, &[x, token], value),
+            None => Tape::record(op, &[x], value),
+        }
+    }
+
+    /// `F ← (1 − η) F + η α ∘ (p ⊗ q)`, `c ← (1 − η) c + η β ∘ p`: η `[B]`, α `[out, in]`, β `[out]`, p `[B, out]`, q
+    /// `[B, in]`. α and β are the same at every update; η must stay below 1.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] when a shape doesn't fit.
+    pub fn update(&mut self, [eta, alpha, beta, p, q]: [&Tensor<B>; 5]) -> Result<()> {
+        let mut path = self.path.borrow_mut();
+        let FastSizes { batch, out, inp } = path.sizes;
+        let shapes: [(&Tensor<B>, &str, Shape); 5] = [
+            (eta, "eta", [batch].into()),
+            (alpha, "alpha", [out, inp].into()),
+            (beta, "beta", [out].into()),
+            (p, "p", [batch, out].into()),
+            (q, "q", [batch, inp].into()),
+        ];
+        for (tensor, name, shape) in shapes {
+            if tensor.shape() != shape {
+                return Err(tensor.unsuitable("fast weights", format!("{name} is {shape} here")));
+            }
+        }
+        if path.plastic.is_none() {
+            path.plastic = Some((alpha.array.clone(), beta.array.clone()));
+        }
+        let index = path.changes.len();
+        let recorded = [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) || self.token.is_some();
+        let tracked_anywhere = recorded || q.is_tracked();
+        let largest =
+            path.backend.download(&eta.array.buffer)?.into_iter().map(Element::wide).fold(0.0, f64::max);
+        let growth = 1.0 / (1.0 - largest).max(f64::MIN_POSITIVE);
+        let (eta_a, p_a, q_a) = (eta.array.clone(), p.array.clone(), q.array.clone());
+        path.changes.push(Record { eta: eta_a, p: p_a, q: q_a, growth, norm: None });
+        let token = Array::new(&path.backend, path.backend.full(1, num_traits::Zero::zero())?, [1].into());
+        drop(path);
+        let _ = tracked_anywhere;
+        let op = Update { path: Rc::clone(&self.path), index };
+        let token = match &self.token {
+            Some(before) => Tape::record(op, &[eta, alpha, beta, p, q, before], token)?,
+            None => Tape::record(op, &[eta, alpha, beta, p, q], token)?,
+        };
+        self.token = token.is_tracked().then_some(token);
+        Ok(())
+    }
+
+    /// Cuts them from their history: constants from here on.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn detach(&mut self) -> Result<()> {
+        let mut path = self.path.borrow_mut();
+        path.seek_end()?;
+        let (backend, sizes, fast, stretch) =
+            (path.backend.clone(), path.sizes, path.fast.clone(), path.stretch);
+        let norm = path.changes.last().and_then(|change| change.norm.clone()).or_else(|| path.norm.clone());
+        drop(path);
+        *self = Self::starting(&backend, sizes, fast, Some(stretch * stretch));
+        self.path.borrow_mut().norm = norm;
+        Ok(())
+    }
+
+    /// F and c as they stand, `[B, out, in]` and `[B, out]`, plain; `None` while they are zero.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn get(&self) -> Result<Option<(Array<B>, Array<B>)>> {
+        let mut path = self.path.borrow_mut();
+        path.seek_end()?;
+        let FastSizes { batch, out, inp } = path.sizes;
+        let array = |buffer: &B::Buffer, shape: Shape| Array::new(&path.backend, buffer.clone(), shape);
+        Ok(path
+            .fast
+            .as_ref()
+            .map(|(f, c)| (array(f, [batch, out, inp].into()), array(c, [batch, out].into()))))
+    }
+
+    /// ‖F‖² `[B]` after the last update but `updates_ago`, plain; c is not counted. `None` before the first update,
+    /// and for an update whose norm nobody has kept: the last two are there.
+    ///
+    /// The norm of the last update costs a walk over F, unless a read has followed; those before cost nothing.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn squared_norm(&self, updates_ago: usize) -> Result<Option<Array<B>>> {
+        let mut path = self.path.borrow_mut();
+        if updates_ago == 0 {
+            path.seek_end()?;
+        }
+        Ok(match path.changes.len().checked_sub(updates_ago + 1) {
+            Some(index) => path.changes[index].norm.clone(),
+            None if updates_ago == path.changes.len() => path.norm.clone(),
+            None => None,
+        })
+    }
+}
+
+impl<B: Backend> Path<B> {
+    fn plastic(&self) -> Result<(Array<B>, Array<B>)> {
+        self.plastic.clone().ok_or(TensorError::Untracked { what: "a change of fast weights" })
+    }
+
+    /// Lets go of the changes carried out: of a sequence that is only read, F alone is kept.
+    fn forget(&mut self) -> Result<()> {
+        self.seek_end()?;
+        self.norm = self.changes.pop().and_then(|change| change.norm);
+        self.changes.clear();
+        self.version = 0;
+        self.start = None;
+        Ok(())
+    }
+
+    /// Carries out all changes.
+    fn seek_end(&mut self) -> Result<()> {
+        self.seek(self.changes.len())
+    }
+
+    /// Carries out or takes back changes until `version`.
+    fn seek(&mut self, version: usize) -> Result<()> {
+        while self.version < version {
+            self.advance(None)?;
+        }
+        if self.version > version {
+            self.retreat_to(version, None)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out the next change, and reads.
+    fn advance(&mut self, x: Option<(&Array<B>, bool)>) -> Result<Option<B::Buffer>> {
+        let (alpha, beta) = self.plastic()?;
+        let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
+        self.keep_copy();
+        let change = &mut self.changes[self.version];
+        let x = x.map(|(x, bias)| (&x.buffer, bias));
+        let (read, norm) =
+            self.backend.fast_advance(&mut self.fast, &plastic, Some(change.change()), x, self.sizes)?;
+        if change.norm.is_none() {
+            change.norm = norm.map(|n| Array::new(&self.backend, n, [self.sizes.batch].into()));
+        }
+        self.version += 1;
+        Ok(read)
+    }
+
+    /// Keeps a copy of F as it stands, if taking the changes since the last one back would lose too much.
+    fn keep_copy(&mut self) {
+        let last = self.copies.last().map_or(0, |&(version, _)| version);
+        if self.version < last + self.stretch || self.growth(last, self.version) < GROWTH_TO_COPY {
+            return;
+        }
+        if let Some(fast) = &self.fast {
+            // sharing: the next change copies what it writes
+            self.copies.push((self.version, fast.clone()));
+        }
+    }
+
+    /// Growth of rounding errors over the changes from one version to another.
+    fn growth(&self, from: usize, to: usize) -> f64 {
+        self.changes[from..to].iter().map(|change| change.growth).product()
+    }
+
+    /// `F x`, plus c if `bias`, at a version.
+    fn read_at(&mut self, version: usize, x: &Array<B>, bias: bool) -> Result<Array<B>> {
+        let FastSizes { batch, out, .. } = self.sizes;
+        let mut read = None;
+        if self.version > version {
+            self.retreat_to(version, None)?;
+        }
+        while self.version < version {
+            let last = self.version + 1 == version;
+            read = self.advance(last.then_some((x, bias)))?;
+        }
+        let buffer = match read {
+            Some(buffer) => buffer,
+            None => {
+                let none = Plastic { alpha: &x.buffer, beta: &x.buffer };
+                let x = Some((&x.buffer, bias));
+                let (read, _) = self.backend.fast_advance(&mut self.fast, &none, None, x, self.sizes)?;
+                read.ok_or(TensorError::Untracked { what: "a read of fast weights" })?
+            }
+        };
+        Ok(Array::new(&self.backend, buffer, [batch, out].into()))
+    }
+
+    /// `Fᵀ g` at a version.
+    fn read_transposed_at(&mut self, version: usize, g: &Array<B>) -> Result<Array<B>> {
+        let shape = [self.sizes.batch, self.sizes.inp].into();
+        while self.version < version {
+            self.advance(None)?;
+        }
+        let read = self.retreat_to(version, Some(g))?;
+        match read {
+            Some(buffer) => Ok(Array::new(&self.backend, buffer, shape)),
+            None => Array::zeros(&self.backend, shape),
+        }
+    }
+
+    /// Takes changes back until `version`, and reads `Fᵀ g`.
+    fn retreat_to(&mut self, version: usize, g: Option<&Array<B>>) -> Result<Option<B::Buffer>> {
+        while self.version > version {
+            if let Some((first, replayed)) = &self.replayed
+                && (*first..*first + replayed.len()).contains(&version)
+            {
+                self.fast = replayed[version - first].clone();
+                self.version = version;
+                break;
+            }
+            let copy = self.copies.iter().rfind(|&&(at, _)| at < self.version);
+            let from = copy.map_or(0, |&(at, _)| at);
+            if self.growth(from, self.version) > GROWTH_TO_RETREAT {
+                self.replay(from)?;
+                continue;
+            }
+            if self.version == from + 1 && version == from {
+                // what was kept is exact
+                self.fast = copy.map_or_else(|| self.start.clone(), |(_, fast)| Some(fast.clone()));
+                self.version = from;
+                break;
+            }
+            self.version -= 1;
+            let here = if self.version == version { g } else { None };
+            let read = self.take_back(self.version, here)?;
+            if self.version == version {
+                return Ok(read);
+            }
+        }
+        let Some(fast) = &mut self.fast else { return Ok(None) };
+        let Some(g) = g else { return Ok(None) };
+        let none = Plastic { alpha: &g.buffer, beta: &g.buffer };
+        self.backend.fast_retreat(fast, &none, None, Some(&g.buffer), self.sizes)
+    }
+
+    /// Takes change `index` back, and reads `Fᵀ g`.
+    fn take_back(&mut self, index: usize, g: Option<&Array<B>>) -> Result<Option<B::Buffer>> {
+        let (alpha, beta) = self.plastic()?;
+        let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
+        let Some(fast) = &mut self.fast else { return Ok(None) };
+        let change = Some(self.changes[index].change());
+        self.backend.fast_retreat(fast, &plastic, change, g.map(|g| &g.buffer), self.sizes)
+    }
+
+    /// Goes through the stretch from version `from` to here again, and keeps every version.
+    fn replay(&mut self, from: usize) -> Result<()> {
+        let to = self.version;
+        let copy = self.copies.iter().find(|&&(at, _)| at == from);
+        self.fast = copy.map_or_else(|| self.start.clone(), |(_, fast)| Some(fast.clone()));
+        self.version = from;
+        let mut versions = vec![self.fast.clone()];
+        while self.version < to {
+            self.advance(None)?;
+            versions.push(self.fast.clone());
+        }
+        self.replayed = Some((from, versions));
+        Ok(())
+    }
+
+    /// What this sweep carries back; new at its first visit.
+    fn back(&mut self, sweep: u64) -> Result<&mut WayBack<B>> {
+        let FastSizes { batch, out, inp } = self.sizes;
+        if self.back.as_ref().is_none_or(|back| back.sweep != sweep) {
+            let zeros = |len| self.backend.full(len, num_traits::Zero::zero());
+            let credit =
+                Credit { by_fast: None, inner: zeros(batch)?, by_plastic: (zeros(out * inp)?, zeros(out)?) };
+            self.back = Some(WayBack { sweep, credit, decay: None, terms: smallvec![] });
+        }
+        self.back.as_mut().ok_or(TensorError::Untracked { what: "a way back" })
+    }
+
+    /// Takes the derivative of what was read in: `left ⊗ right` by F, and ⟨grad, value⟩ into S.
+    fn include(
+        &mut self,
+        sweep: u64,
+        term: (Array<B>, Array<B>, bool),
+        grad: &Array<B>,
+        value: &Array<B>,
+    ) -> Result<()> {
+        let backend = self.backend.clone();
+        let back = self.back(sweep)?;
+        backend.add_inner(&mut back.credit.inner, &grad.buffer, &value.buffer)?;
+        back.terms.push(term);
+        Ok(())
+    }
+}
+
+/// `F x + c` at a version. Inputs: x and, if F has a history, its token.
+struct Read<B: Backend> {
+    path: Rc<RefCell<Path<B>>>,
+    version: usize,
+    value: Array<B>,
+    bias: bool,
+}
+
+impl<B: Backend> Op<B> for Read<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' read"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
+        if !r.is_plain() {
+            refuse_second_order(through_fast)?;
+            return Ok(smallvec![Some(transposed(&self.path, self.version, grad, r.inputs.get(1))?), None]);
+        }
+        let mut path = self.path.borrow_mut();
+        if through_fast {
+            let term = (grad.array.clone(), r.inputs[0].array.clone(), self.bias);
+            path.include(r.sweep, term, &grad.array, &self.value)?;
+        }
+        let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
+        Ok(smallvec![dx, token_grad(&path, through_fast)?])
+    }
+}
+
+/// `Fᵀ g` at a version: how a derivative by what was read becomes one by what read it.
+fn transposed<B: Backend>(
+    path: &Rc<RefCell<Path<B>>>,
+    version: usize,
+    g: &Tensor<B>,
+    token: Option<&Tensor<B>>,
+) -> Result<Tensor<B>> {
+    let value = path.borrow_mut().read_transposed_at(version, &g.array)?;
+    let op = ReadTransposed { path: Rc::clone(path), version, value: value.clone() };
+    match token {
+        Some(token) => Tape::record(op, &[g, token], value),
+        None => Tape::record(op, &[g], value),
+    }
+}
+
+/// `Fᵀ g` at a version. Inputs: g and, if F has a history, its token.
+struct ReadTransposed<B: Backend> {
+    path: Rc<RefCell<Path<B>>>,
+    version: usize,
+    value: Array<B>,
+}
+
+impl<B: Backend> Op<B> for ReadTransposed<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' transposed read"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
+        if !r.is_plain() {
+            refuse_second_order(true)?;
+        }
+        let mut path = self.path.borrow_mut();
+        if through_fast {
+            let term = (r.inputs[0].array.clone(), grad.array.clone(), false);
+            path.include(r.sweep, term, &grad.array, &self.value)?;
+        }
+        let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
+        Ok(smallvec![dg, token_grad(&path, through_fast)?])
+    }
+}
+
+/// An update. Inputs: η, α, β, p, q and, if F has a history, its token.
+struct Update<B: Backend> {
+    path: Rc<RefCell<Path<B>>>,
+    index: usize,
+}
+
+impl<B: Backend> Op<B> for Update<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' update"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, _: &Tensor<B>) -> Result<Grads<B>> {
+        if !r.is_plain() {
+            refuse_second_order(true)?;
+        }
+        let mut path = self.path.borrow_mut();
+        let (alpha, beta) = path.plastic()?;
+        let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
+        path.back(r.sweep)?;
+        let Path { backend, sizes, changes, back, .. } = &mut *path;
+        let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
+        let read = std::mem::take(&mut back.terms);
+        let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read
+            .iter()
+            .map(|(left, right, bias)| Term { left: &left.buffer, right: &right.buffer, bias: *bias })
+            .collect();
+        let decay = back.decay.as_ref().map(|eta| &eta.buffer);
+        let change = &changes[self.index];
+        let [d_eta, dp, dq] =
+            backend.fast_credit(&mut back.credit, &plastic, decay, &terms, change.change(), *sizes)?;
+        back.decay = Some(change.eta.clone());
+        let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(backend, buffer, shape)));
+        let FastSizes { batch, out, inp } = *sizes;
+        let mut grads: Grads<B> = smallvec![
+            tensor(d_eta, [batch].into()),
+            None,
+            None,
+            tensor(dp, [batch, out].into()),
+            tensor(dq, [batch, inp].into())
+        ];
+        if self.index == 0 {
+            // the sweep has come through all updates: α's and β's derivatives are whole
+            let (d_alpha, d_beta) = back.credit.by_plastic.clone();
+            grads[1] = tensor(d_alpha, [out, inp].into());
+            grads[2] = tensor(d_beta, [out].into());
+        }
+        if r.inputs.len() > 5 {
+            grads.push(token_grad(&path, r.wanted[5])?);
+        }
+        Ok(grads)
+    }
+}
+
+/// A token's gradient: nothing but the word that F has one.
+fn token_grad<B: Backend>(path: &Path<B>, wanted: bool) -> Result<Option<Tensor<B>>> {
+    let zero = || Ok(Tensor::from(Array::zeros(&path.backend, [1])?));
+    wanted.then(zero).transpose()
+}
+
+fn refuse_second_order(refuse: bool) -> Result<()> {
+    if !refuse {
+        return Ok(());
+    }
+    let (what, instead) = ("second derivative through its updates", "plain fast weights, which have");
+    Err(TensorError::NoDerivative { op: "fast weights in place", what, instead })
+}

@@ -1,0 +1,86 @@
+//! A product of few rows with a matrix, without packing: what a step of a sequence needs. A blocked product
+//! spends most of its time rearranging a matrix that is used for a handful of rows only.
+
+use crate::cpu::CpuElement;
+use crate::cpu::simd::{fma, kernel};
+
+/// Elements of a register, for f32 and the widest instruction set.
+const LANES: usize = 16;
+
+/// `c += a m`: a `[rows, k]`, m `[k, n]` with rows `stride` apart, c `[rows, n]`; the sums of up to `ROWS` rows
+/// and `REGS` registers of columns, from column `col`, stay in registers.
+#[inline(always)]
+fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
+    a: &[E],
+    m: &[E],
+    c: &mut [E],
+    (k, n, col): (usize, usize, usize),
+) {
+    let mut sums = [[[E::zero(); LANES]; REGS]; ROWS];
+    let rows: [&[E]; ROWS] = std::array::from_fn(|r| &a[r * k..(r + 1) * k]);
+    for (i, m) in m.chunks_exact(n).enumerate() {
+        let (m, _) = m[col..col + REGS * LANES].as_chunks::<LANES>();
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let x = row[i];
+            for (sum, m) in sums.iter_mut().zip(m) {
+                for (sum, &m) in sum.iter_mut().zip(m) {
+                    *sum = fma::<E, FUSED>(x, m, *sum);
+                }
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        c[r * n + col..][..REGS * LANES].copy_from_slice(sums.as_flattened());
+    }
+}
+
+/// One column block of all rows.
+#[inline(always)]
+fn columns<E: CpuElement, const REGS: usize, const FUSED: bool>(
+    a: &[E],
+    m: &[E],
+    c: &mut [E],
+    (k, n, col): (usize, usize, usize),
+) {
+    let at = (k, n, col);
+    let mut blocks = a.chunks_exact(6 * k).zip(c.chunks_exact_mut(6 * n));
+    for (a, c) in &mut blocks {
+        tile::<E, 6, REGS, FUSED>(a, m, c, at);
+    }
+    let done = a.len() / (6 * k) * 6;
+    let (a, c) = (&a[done * k..], &mut c[done * n..]);
+    match a.len() / k {
+        0 => {}
+        1 => tile::<E, 1, REGS, FUSED>(a, m, c, at),
+        2 => tile::<E, 2, REGS, FUSED>(a, m, c, at),
+        3 => tile::<E, 3, REGS, FUSED>(a, m, c, at),
+        4 => tile::<E, 4, REGS, FUSED>(a, m, c, at),
+        _ => tile::<E, 5, REGS, FUSED>(a, m, c, at),
+    }
+}
+
+kernel! {
+    /// `c = a m`: a `[rows, k]`, m `[k, n]`, c `[rows, n]`, all contiguous, none empty.
+    pub(crate) fn rows_times_matrix<E>(a: &[E], m: &[E], c: &mut [E], k: usize, n: usize) {
+        let mut col = 0;
+        while col + 4 * LANES <= n {
+            columns::<E, 4, FUSED>(a, m, c, (k, n, col));
+            col += 4 * LANES;
+        }
+        while col + LANES <= n {
+            columns::<E, 1, FUSED>(a, m, c, (k, n, col));
+            col += LANES;
+        }
+        if col < n {
+            for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
+                let c = &mut c[col..];
+                c.fill(E::zero());
+                for (&x, m) in a.iter().zip(m.chunks_exact(n)) {
+                    for (c, &m) in c.iter_mut().zip(&m[col..]) {
+                        *c = fma::<E, FUSED>(x, m, *c);
+                    }
+                }
+            }
+        }
+    }
+}
