@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod config;
 mod eval;
 mod failure;
@@ -39,6 +40,8 @@ enum Task {
     Train(train::Arguments),
     /// Evaluate a checkpoint on fresh episodes.
     Eval(eval::Arguments),
+    /// Measure speed and memory.
+    Bench(bench::Arguments),
     /// Replay recorded trajectories and compare values and gradients.
     Parity(parity::Arguments),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Reproduce(a) => reproduce::run(a, quiet),
         Task::Train(a) => train::run(a, quiet),
         Task::Eval(a) => eval::run(a),
+        Task::Bench(a) => bench::run(a),
         Task::Parity(a) => parity::run(a),
     };
     let outcome: Outcome = match arguments.threads {

@@ -193,10 +193,10 @@ pub fn replay<B: Backend>(path: &Path, backend: &B) -> Result<Parity, EvalError>
 
     let mut fast_weights = Deviation::none();
     for (k, fast) in state.fast_weights().iter().enumerate() {
-        let parts = [("weight", fast.get().map(|(w, _)| w)), ("bias", fast.get().map(|(_, b)| b))];
-        for (part, tensor) in parts {
+        let (weight, bias) = fast.get()?.unzip();
+        for (part, tensor) in [("weight", weight), ("bias", bias)] {
             let name = format!("final.{k}.{part}");
-            fast_weights.include(recording.compare(&name, tensor.map(Tensor::array))?, &name);
+            fast_weights.include(recording.compare(&name, tensor.as_ref().map(Tensor::array))?, &name);
         }
     }
 

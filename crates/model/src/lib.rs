@@ -32,7 +32,7 @@
 //!     println!("{outputs:?} at rate {eta}");
 //!     assert!(eta > 0.0 && f64::from(eta) <= config.eta0);
 //! }
-//! assert!(state.fast_weights().iter().all(|fast| fast.get().is_some()));
+//! assert!(state.fast_weights().iter().all(|fast| !fast.is_zero()));
 //! # Ok::<(), plastica_model::ModelError>(())
 //! ```
 

@@ -1,5 +1,6 @@
 //! The seam between models and whoever runs them: a sequence, one step at a time.
 
+use plastica_rules::Modulation;
 use plastica_tensor::{Backend, Tensor};
 
 use crate::Result;
@@ -24,11 +25,11 @@ pub trait SequenceModel<B: Backend> {
 pub struct StepOutput<B: Backend> {
     /// The outputs, `[B, output_dim]`.
     pub outputs: Tensor<B>,
-    /// What plasticity did after it; `None` for rule none.
-    pub diagnostics: Option<Diagnostics<B>>,
+    /// The learning rate η with which the fast weights changed after it, and its parts; `None` for rule none.
+    pub modulation: Option<Modulation<B>>,
 }
 
-/// What plasticity did: each `[B]` for a step, `[B, T]` for a sequence, plain values.
+/// What plasticity did along a sequence: each `[B, T]`, plain values.
 #[derive(Debug, Clone)]
 pub struct Diagnostics<B: Backend> {
     /// η, the fast weights' learning rate: `eta0 · gate · clip`.
@@ -42,21 +43,20 @@ pub struct Diagnostics<B: Backend> {
 }
 
 impl<B: Backend> Diagnostics<B> {
-    /// The steps' diagnostics side by side, `[B, T]`.
-    pub(crate) fn stack(steps: &[Self]) -> Result<Self> {
-        let stack = |field: fn(&Self) -> &Tensor<B>| -> Result<Tensor<B>> {
+    /// The steps' values side by side.
+    pub(crate) fn gather(steps: &[Modulation<B>], norms: &[Tensor<B>]) -> Result<Self> {
+        let stack = |values: &mut dyn Iterator<Item = &Tensor<B>>| -> Result<Tensor<B>> {
             let mut columns = Vec::with_capacity(steps.len());
-            for step in steps {
-                let value = field(step);
-                columns.push(value.reshape([value.shape().len(), 1])?);
+            for value in values {
+                columns.push(value.detach().reshape([value.shape().len(), 1])?);
             }
             Ok(Tensor::concat(&columns.iter().collect::<Vec<_>>(), 1)?)
         };
         Ok(Self {
-            eta: stack(|d| &d.eta)?,
-            gate: stack(|d| &d.gate)?,
-            clip: stack(|d| &d.clip)?,
-            plastic_norm: stack(|d| &d.plastic_norm)?,
+            eta: stack(&mut steps.iter().map(|m| &m.eta))?,
+            gate: stack(&mut steps.iter().map(|m| &m.gate))?,
+            clip: stack(&mut steps.iter().map(|m| &m.clip))?,
+            plastic_norm: stack(&mut norms.iter())?,
         })
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! then `raw = Head(LN(x)) = [outputs; g; aux]`, and then every plastic layer's F and c change.
 
-use plastica_rules::{Credit, FastWeights, LayerTrace, PlasticLinear, Plasticity, Rule};
+use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, PlasticLinear, Plasticity, Rule};
 use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
@@ -29,7 +29,6 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 #[derive(Debug)]
 pub struct PlasticTransformer<B: Backend> {
     config: ModelConfig,
-    backend: B,
     input_proj: Linear<B>,
     blocks: Vec<Block<B>>,
     final_ln: LayerNorm<B>,
@@ -69,13 +68,16 @@ struct Block<B: Backend> {
     fc2: PlasticLinear<B>,
 }
 
+/// Keys and values of every earlier step, `[B, H, t, d/H]`.
+type Cache<B> = Option<(Tensor<B>, Tensor<B>)>;
+
 /// What a plastic Transformer carries from step to step, for a batch of episodes.
 #[derive(Debug, Clone)]
 pub struct PlasticState<B: Backend> {
     batch: usize,
     step: usize,
-    /// A block each: keys and values of every earlier step, `[B, H, t, d/H]`.
-    caches: Vec<Option<(Tensor<B>, Tensor<B>)>>,
+    /// A block each.
+    caches: Vec<Cache<B>>,
     /// fc1 and fc2 of block 0, then of block 1, and so on.
     fast: Vec<FastWeights<B>>,
     noise: Option<Noise>,
@@ -92,6 +94,39 @@ impl<B: Backend> PlasticState<B> {
         &self.fast
     }
 
+    /// `Σ ‖F‖²` over the layers as they stand, `[B]`: no square root, no biases; `None` while they are zero. A walk over
+    /// all fast weights.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn plastic_norm(&self) -> Result<Option<Tensor<B>>> {
+        let mut sum: Option<Tensor<B>> = None;
+        for fast in &self.fast {
+            if let Some(norm) = fast.squared_norm()? {
+                sum = Some(match sum {
+                    Some(sum) => sum.add(&norm)?,
+                    None => norm,
+                });
+            }
+        }
+        Ok(sum)
+    }
+
+    /// `Σ ‖F‖²` `[B]` over the layers after each step since this was last called.
+    fn take_plastic_norms(&mut self) -> Result<Vec<Tensor<B>>> {
+        let mut sums: Vec<Tensor<B>> = Vec::new();
+        for fast in &mut self.fast {
+            fast.settle()?;
+            for (t, norm) in fast.take_norms().into_iter().enumerate() {
+                match sums.get_mut(t) {
+                    Some(sum) => *sum = sum.add(&norm)?,
+                    None => sums.push(norm),
+                }
+            }
+        }
+        Ok(sums)
+    }
+
     /// Puts fast weights in the place of the state's own, in the order of
     /// [`fast_weights`](Self::fast_weights): to read on from stored ones, or from learned ones.
     ///
@@ -103,7 +138,7 @@ impl<B: Backend> PlasticState<B> {
             return Err(ModelError::State { field: "fast_weights.len()".into(), value: fast.len(), rule });
         }
         for (i, fast) in fast.iter().enumerate() {
-            let batch = fast.get().map_or(self.batch, |(weight, _)| weight.shape()[0]);
+            let batch = fast.get()?.map_or(self.batch, |(weight, _)| weight.shape()[0]);
             if batch != self.batch {
                 let rule = format!("the state is for {} episodes", self.batch);
                 return Err(ModelError::State {
@@ -131,18 +166,24 @@ impl<B: Backend> LayerNorm<B> {
 }
 
 impl<B: Backend> Attention<B> {
-    /// Causal attention of `u` `[B, S, d]`, the sequence's next S steps, to itself and to all steps cached.
+    /// Causal attention of `u`, the sequence's next S steps `[B, S, d]`, or `[B, d]` for one, to itself and to all
+    /// steps cached.
     fn forward(
         &self,
         u: &Tensor<B>,
-        cache: &mut Option<(Tensor<B>, Tensor<B>)>,
+        cache: &mut Cache<B>,
         noise: &mut BlockNoise<'_>,
     ) -> Result<Tensor<B>> {
-        let [batch, steps, width] = u.shape()[..] else { unreachable!("the model passes [B, S, d]") };
+        let (batch, steps, width) = match u.shape()[..] {
+            [batch, steps, width] => (batch, steps, width),
+            [batch, width] => (batch, 1, width),
+            _ => unreachable!("the model passes two axes or three"),
+        };
+        let last = u.shape().rank() - 1;
         let per_head = width / self.num_heads;
         let qkv = self.in_proj.forward(u)?;
         let heads = |part: usize| -> Result<Tensor<B>> {
-            let part = qkv.slice(2, part * width, width)?;
+            let part = qkv.slice(last, part * width, width)?;
             Ok(if steps == 1 {
                 part.reshape([batch, self.num_heads, 1, per_head])?
             } else {
@@ -162,7 +203,7 @@ impl<B: Backend> Attention<B> {
         let probabilities = noise.drop_probabilities(&scores.softmax()?)?;
         let mixed = probabilities.matmul(&v)?;
         let joined = if steps == 1 { mixed } else { mixed.permute(&[0, 2, 1, 3])? };
-        self.out_proj.forward(&joined.reshape([batch, steps, width])?)
+        self.out_proj.forward(&joined.reshape(u.shape())?)
     }
 }
 
@@ -175,32 +216,33 @@ fn causal_mask<B: Backend>(backend: &B, steps: usize, total: usize) -> Result<Te
 }
 
 impl<B: Backend> Block<B> {
-    /// One block over the next S steps `x` `[B, S, d]`. `traces` takes what the plastic layers saw; `watch` is
-    /// applied to their outputs before anything reads them.
-    fn forward(
+    /// The attention half over the next S steps: x `[B, S, d]`, or `[B, d]` for one.
+    fn attend(&self, x: &Tensor<B>, cache: &mut Cache<B>, noise: &mut BlockNoise<'_>) -> Result<Tensor<B>> {
+        let u = self.ln1.forward(x)?;
+        let attended = self.self_attn.forward(&u, cache, noise)?;
+        Ok(x.add(&noise.drop(&attended, Site::Attention)?)?)
+    }
+
+    /// The feed-forward half over rows of steps: x and `z = LN2(x)`, `[rows, d]`. `traces` takes what the plastic
+    /// layers saw; `watch` is applied to their outputs before anything reads them.
+    fn feed_forward(
         &self,
-        mut x: Tensor<B>,
-        cache: &mut Option<(Tensor<B>, Tensor<B>)>,
+        x: &Tensor<B>,
+        z: Tensor<B>,
         fast: &[FastWeights<B>],
         noise: &mut BlockNoise<'_>,
         traces: &mut Vec<LayerTrace<B>>,
-        watch: impl Fn(Tensor<B>) -> Tensor<B>,
+        watch: &impl Fn(Tensor<B>) -> Tensor<B>,
     ) -> Result<Tensor<B>> {
-        let u = self.ln1.forward(&x)?;
-        let attended = self.self_attn.forward(&u, cache, noise)?;
-        x = x.add(&noise.drop(&attended, Site::Attention)?)?;
-        let z = self.ln2.forward(&x)?;
         let mut plastic =
             |layer: &PlasticLinear<B>, fast: &FastWeights<B>, input: Tensor<B>| -> Result<Tensor<B>> {
                 let output = watch(layer.forward(&input, fast)?);
                 traces.push(LayerTrace { input, output: output.clone(), internal_gradient: None });
                 Ok(output)
             };
-        let [batch, steps, width] = x.shape()[..] else { unreachable!("the model passes [B, S, d]") };
-        let y1 = plastic(&self.fc1, &fast[0], z.reshape([batch * steps, width])?)?;
-        let hidden = y1.gelu()?.reshape([batch, steps, y1.shape()[1]])?;
-        let hidden = noise.drop(&hidden, Site::Hidden)?.reshape(y1.shape())?;
-        let y2 = plastic(&self.fc2, &fast[1], hidden)?.reshape(x.shape())?;
+        let y1 = plastic(&self.fc1, &fast[0], z)?;
+        let hidden = noise.drop(&y1.gelu()?, Site::Hidden)?;
+        let y2 = plastic(&self.fc2, &fast[1], hidden)?;
         Ok(x.add(&noise.drop(&y2, Site::Output)?)?)
     }
 
@@ -283,12 +325,10 @@ impl<B: Backend> PlasticTransformer<B> {
         if let Some((name, _)) = given.next() {
             return Err(ModelError::SurplusParameter { name: name.to_owned() });
         }
-        let backend = head.weight.backend().clone();
         let plasticity =
             Plasticity { rule: config.rule.build(), neuromodulation: config.neuromodulation(), credit };
         Ok(Self {
             config: config.clone(),
-            backend,
             input_proj,
             blocks,
             final_ln,
@@ -344,42 +384,94 @@ impl<B: Backend> PlasticTransformer<B> {
             let expected = format!("[{}, T, {}] with T at least 1", state.batch, self.config.input_dim);
             return Err(ModelError::Input { found: shape, expected });
         }
-        let [batch, steps, width] = expected;
+        let steps = shape[1];
         if self.config.rule == Rule::None {
-            let raw = self.raw(inputs, state, &mut Vec::new(), |y| y)?;
+            let raw = self.raw_at_once(inputs, state)?;
             state.step += steps;
             return Ok(SequenceOutput {
                 outputs: raw.slice(2, 0, self.config.output_dim)?,
                 diagnostics: None,
             });
         }
-        let mut outputs = Vec::with_capacity(steps);
-        let mut diagnostics = Vec::with_capacity(steps);
+        // block 0's attention knows nothing of fast weights: it reads all steps at once
+        let x = self.input_proj.forward(inputs)?;
+        let mut noise = Noise::of_block(state.noise.as_mut(), 0);
+        let x = self.blocks[0].attend(&x, &mut state.caches[0], &mut noise)?;
+        let z = self.blocks[0].ln2.forward(&x)?;
+        let mut raws = Vec::with_capacity(steps);
+        let mut modulations = Vec::with_capacity(steps);
         for t in 0..steps {
-            let step = self.step(&inputs.slice(1, t, 1)?.reshape([batch, width])?, state)?;
-            outputs.push(step.outputs.reshape([batch, 1, self.config.output_dim])?);
-            diagnostics.extend(step.diagnostics);
+            let (raw, modulation) = self.plastic_step(x.step(t)?, z.step(t)?, state)?;
+            raws.push(raw);
+            modulations.extend(modulation);
         }
-        let outputs = Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 1)?;
-        let diagnostics = if diagnostics.is_empty() { None } else { Some(Diagnostics::stack(&diagnostics)?) };
+        let outputs = Tensor::stack_steps(&raws)?.slice(2, 0, self.config.output_dim)?;
+        let diagnostics = if modulations.len() < steps {
+            None
+        } else {
+            Some(Diagnostics::gather(&modulations, &state.take_plastic_norms()?)?)
+        };
         Ok(SequenceOutput { outputs, diagnostics })
     }
 
-    /// The head's `[outputs; g; aux]` for the next S steps `[B, S, input_dim]`: `[B, S, head_dim]`.
-    fn raw(
-        &self,
-        inputs: &Tensor<B>,
-        state: &mut PlasticState<B>,
-        traces: &mut Vec<LayerTrace<B>>,
-        watch: impl Fn(Tensor<B>) -> Tensor<B>,
-    ) -> Result<Tensor<B>> {
+    /// The head's `[outputs; g; aux]` for the next S steps of a model without plasticity: `[B, S, head_dim]`.
+    fn raw_at_once(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<Tensor<B>> {
         let mut x = self.input_proj.forward(inputs)?;
+        let zero = [FastWeights::zero(), FastWeights::zero()];
+        for (i, (block, cache)) in self.blocks.iter().zip(&mut state.caches).enumerate() {
+            let mut noise = Noise::of_block(state.noise.as_mut(), i);
+            x = block.attend(&x, cache, &mut noise)?;
+            let z = block.ln2.forward(&x)?;
+            x = block.feed_forward(&x, z, &zero, &mut noise, &mut Vec::new(), &|y| y)?;
+        }
+        self.head.forward(&self.final_ln.forward(&x)?)
+    }
+
+    /// One step from block 0's feed-forward on, x and `z = LN2(x)` `[B, d]` being its input: the head's `[outputs; g;
+    /// aux]`, `[B, head_dim]`, and what plasticity then did.
+    fn plastic_step(
+        &self,
+        mut x: Tensor<B>,
+        z: Tensor<B>,
+        state: &mut PlasticState<B>,
+    ) -> Result<(Tensor<B>, Option<Modulation<B>>)> {
+        // the internal loss needs a tape for its own derivative even when nobody asks for an outer one
+        let scratch = (!self.training && self.plasticity.rule.needs_internal_gradient()).then(Tape::new);
+        let watch = |y: Tensor<B>| match &scratch {
+            Some(tape) if !y.is_tracked() => tape.leaf(y.array()),
+            _ => y,
+        };
+        let mut traces = Vec::with_capacity(2 * self.blocks.len());
+        let mut z = Some(z);
         let fast = state.fast.chunks_exact(2);
         for (i, ((block, cache), fast)) in self.blocks.iter().zip(&mut state.caches).zip(fast).enumerate() {
             let mut noise = Noise::of_block(state.noise.as_mut(), i);
-            x = block.forward(x, cache, fast, &mut noise, traces, &watch)?;
+            let z = match z.take() {
+                Some(z) => z,
+                None => {
+                    x = block.attend(&x, cache, &mut noise)?;
+                    block.ln2.forward(&x)?
+                }
+            };
+            x = block.feed_forward(&x, z, fast, &mut noise, &mut traces, &watch)?;
         }
-        self.head.forward(&self.final_ln.forward(&x)?)
+        let mut raw = self.head.forward(&self.final_ln.forward(&x)?)?;
+        self.add_internal_gradients(&raw, &mut traces)?;
+        if scratch.is_some() {
+            raw = raw.detach();
+            for (k, v) in state.caches.iter_mut().flatten() {
+                (*k, *v) = (k.detach(), v.detach());
+            }
+            for trace in &mut traces {
+                (trace.input, trace.output) = (trace.input.detach(), trace.output.detach());
+            }
+            state.fast.iter_mut().for_each(FastWeights::release);
+        }
+        let g = raw.slice(1, self.config.output_dim, 1)?.reshape([state.batch])?;
+        let layers = self.blocks.iter().flat_map(Block::plastic_layers);
+        let modulation = self.plasticity.update(state.step, &g, layers, &traces, &mut state.fast)?;
+        state.step += 1;
+        Ok((raw, modulation))
     }
 
     /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step.
@@ -425,40 +517,15 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
             let expected = format!("[{batch}, {width}]");
             return Err(ModelError::Input { found: input.shape(), expected });
         }
-        // the internal loss needs a tape for its own derivative even when nobody asks for an outer one
-        let scratch = (!self.training && self.plasticity.rule.needs_internal_gradient()).then(Tape::new);
-        let watch = |y: Tensor<B>| match &scratch {
-            Some(tape) if !y.is_tracked() => tape.leaf(y.array()),
-            _ => y,
-        };
-        let mut traces = Vec::with_capacity(2 * self.blocks.len());
-        let raw = self.raw(&input.reshape([batch, 1, width])?, state, &mut traces, watch)?;
-        let raw = raw.reshape([batch, self.config.head_dim()])?;
-        self.add_internal_gradients(&raw, &mut traces)?;
-        let mut outputs = raw.slice(1, 0, self.config.output_dim)?;
-        let mut g = raw.slice(1, self.config.output_dim, 1)?.reshape([batch])?;
-        if scratch.is_some() {
-            (outputs, g) = (outputs.detach(), g.detach());
-            for (k, v) in state.caches.iter_mut().flatten() {
-                (*k, *v) = (k.detach(), v.detach());
-            }
+        let x = self.input_proj.forward(input)?;
+        let mut noise = Noise::of_block(state.noise.as_mut(), 0);
+        let x = self.blocks[0].attend(&x, &mut state.caches[0], &mut noise)?;
+        let z = self.blocks[0].ln2.forward(&x)?;
+        let (raw, modulation) = self.plastic_step(x, z, state)?;
+        for fast in &mut state.fast {
+            // nobody asked for the norms of a single step
+            fast.take_norms();
         }
-        let layers = self.blocks.iter().flat_map(Block::plastic_layers);
-        let modulation = self.plasticity.update(state.step, &g, layers, &traces, &mut state.fast)?;
-        state.step += 1;
-        let diagnostics = match modulation {
-            None => None,
-            Some(m) => {
-                let mut plastic_norm = Tensor::zeros(&self.backend, [batch])?;
-                for fast in &state.fast {
-                    if let Some(norm) = fast.squared_norm()? {
-                        plastic_norm = plastic_norm.add(&norm)?;
-                    }
-                }
-                let (eta, gate, clip) = (m.eta.detach(), m.gate.detach(), m.clip.detach());
-                Some(Diagnostics { eta, gate, clip, plastic_norm })
-            }
-        };
-        Ok(StepOutput { outputs, diagnostics })
+        Ok(StepOutput { outputs: raw.slice(1, 0, self.config.output_dim)?, modulation })
     }
 }

@@ -1,14 +1,29 @@
 //! Fast weights: a matrix and a bias an episode, which live for one sequence.
 
+use plastica_tensor::ops::fast::FastTrajectory;
 use plastica_tensor::ops::outer::decay_outer;
 use plastica_tensor::{Backend, Tensor};
 
 use crate::{RankOne, Result, RuleError};
 
 /// A layer's fast weights, for a batch of `B` episodes: F `[B, out, in]` and c `[B, out]`, zero at first.
+///
+/// They are kept in place ([`FastTrajectory`]): one F, changed step by step and taken back on the way back. The
+/// [`plain`](Self::plain) kind makes a new F at every step, as the equations are written; it is slower and keeps
+/// every F on the tape, but has derivatives of every order, and a rate η of exactly 1.
 #[derive(Debug, Clone)]
 pub struct FastWeights<B: Backend> {
-    set: Option<(Tensor<B>, Tensor<B>)>,
+    kind: Kind<B>,
+    /// ‖F‖² of the plain kind after its updates, until taken.
+    norms: Vec<Tensor<B>>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind<B: Backend> {
+    /// Zero, to be kept in place from the first update on, of a sequence of so many steps if that is known.
+    Zero(Option<usize>),
+    InPlace(FastTrajectory<B>),
+    Plain(Option<(Tensor<B>, Tensor<B>)>),
 }
 
 impl<B: Backend> Default for FastWeights<B> {
@@ -20,11 +35,26 @@ impl<B: Backend> Default for FastWeights<B> {
 impl<B: Backend> FastWeights<B> {
     /// Fast weights before the first update: zero, and taking no memory.
     pub fn zero() -> Self {
-        Self { set: None }
+        Self { kind: Kind::Zero(None), norms: Vec::new() }
+    }
+
+    /// The same, of the plain kind.
+    pub fn plain() -> Self {
+        Self { kind: Kind::Plain(None), norms: Vec::new() }
+    }
+
+    /// The same, for a sequence of `steps` steps: how far apart copies for the way back are kept follows from it.
+    pub fn for_steps(steps: usize) -> Self {
+        Self { kind: Kind::Zero(Some(steps)), norms: Vec::new() }
+    }
+
+    /// Whether there has been no update yet.
+    pub fn is_zero(&self) -> bool {
+        matches!(self.kind, Kind::Zero(_) | Kind::Plain(None))
     }
 
     /// Fast weights F `[B, out, in]` and c `[B, out]` from elsewhere: stored ones, or ones that were learned.
-    /// Tracked tensors keep their history.
+    /// Tracked tensors keep their history; such fast weights are of the plain kind.
     ///
     /// # Errors
     /// [`RuleError::FastWeights`] when the two shapes don't belong together.
@@ -32,15 +62,28 @@ impl<B: Backend> FastWeights<B> {
         let (weight_shape, bias_shape) = (weight.shape(), bias.shape());
         match (&weight_shape[..], &bias_shape[..]) {
             ([batch, out, _], [bias_batch, bias_out]) if (batch, out) == (bias_batch, bias_out) => {
-                Ok(Self { set: Some((weight, bias)) })
+                let kind = if weight.is_tracked() || bias.is_tracked() {
+                    Kind::Plain(Some((weight, bias)))
+                } else {
+                    Kind::InPlace(FastTrajectory::from_parts(weight.array(), bias.array())?)
+                };
+                Ok(Self { kind, norms: Vec::new() })
             }
             _ => Err(RuleError::FastWeights { weight: weight_shape, bias: bias_shape }),
         }
     }
 
-    /// F and c, `[B, out, in]` and `[B, out]`; `None` while they are zero.
-    pub fn get(&self) -> Option<(&Tensor<B>, &Tensor<B>)> {
-        self.set.as_ref().map(|(weight, bias)| (weight, bias))
+    /// F and c, `[B, out, in]` and `[B, out]`; `None` while they are zero. Those of the plain kind have their history,
+    /// those kept in place are plain values.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn get(&self) -> Result<Option<(Tensor<B>, Tensor<B>)>> {
+        Ok(match &self.kind {
+            Kind::Zero(_) => None,
+            Kind::InPlace(path) => path.get()?.map(|(weight, bias)| (weight.into(), bias.into())),
+            Kind::Plain(set) => set.clone(),
+        })
     }
 
     /// Adds `F x + c` to `y`: what the fast weights contribute to the layer's output. `x` is `[B, in]`, `y`
@@ -49,10 +92,15 @@ impl<B: Backend> FastWeights<B> {
     /// # Errors
     /// When the shapes don't fit.
     pub fn add_to(&self, y: Tensor<B>, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let Some((weight, bias)) = &self.set else { return Ok(y) };
-        let (batch, inp) = x.shape().rows_cols();
-        let read = weight.matmul(&x.reshape([batch, inp, 1])?)?.reshape(bias.shape())?;
-        Ok(y.add(&read)?.add(bias)?)
+        match &self.kind {
+            Kind::Zero(_) | Kind::Plain(None) => Ok(y),
+            Kind::InPlace(path) => Ok(y.add(&path.read(x)?)?),
+            Kind::Plain(Some((weight, bias))) => {
+                let (batch, inp) = x.shape().rows_cols();
+                let read = weight.matmul(&x.reshape([batch, inp, 1])?)?.reshape(bias.shape())?;
+                Ok(y.add(&read)?.add(bias)?)
+            }
+        }
     }
 
     /// `F ← (1 − η) F + η α ∘ (p ⊗ q)` and `c ← (1 − η) c + η β ∘ p`; η `[B]`, α `[out, in]`, β `[out]`.
@@ -66,22 +114,49 @@ impl<B: Backend> FastWeights<B> {
         beta: &Tensor<B>,
         RankOne { p, q }: &RankOne<B>,
     ) -> Result<()> {
-        let column = eta.reshape([eta.shape().len(), 1])?;
-        let grown = p.mul(beta)?.mul(&column)?;
-        let (weight, bias) = match &self.set {
-            Some((weight, bias)) => {
-                let kept = bias.mul(&column.scale(-1.0)?.shift(1.0)?)?;
-                (decay_outer(Some(weight), eta, alpha, p, q)?, kept.add(&grown)?)
+        if let Kind::Zero(steps) = self.kind {
+            let ((batch, out), (_, inp)) = (p.shape().rows_cols(), q.shape().rows_cols());
+            self.kind = Kind::InPlace(FastTrajectory::new(p.backend(), batch, out, inp, steps));
+        }
+        match &mut self.kind {
+            Kind::Zero(_) => {}
+            Kind::InPlace(path) => path.update([eta, alpha, beta, p, q])?,
+            Kind::Plain(set) => {
+                let column = eta.reshape([eta.shape().len(), 1])?;
+                let grown = p.mul(beta)?.mul(&column)?;
+                let (weight, bias) = match set {
+                    Some((weight, bias)) => {
+                        let kept = bias.mul(&column.scale(-1.0)?.shift(1.0)?)?;
+                        (decay_outer(Some(weight), eta, alpha, p, q)?, kept.add(&grown)?)
+                    }
+                    None => (decay_outer(None, eta, alpha, p, q)?, grown),
+                };
+                self.norms.push(squared_norm(&weight)?);
+                *set = Some((weight, bias));
             }
-            None => (decay_outer(None, eta, alpha, p, q)?, grown),
-        };
-        self.set = Some((weight, bias));
+        }
         Ok(())
     }
 
     /// Cuts them from their history: constants from here on.
-    pub fn detach(&mut self) {
-        self.set = self.set.take().map(|(weight, bias)| (weight.detach(), bias.detach()));
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn detach(&mut self) -> Result<()> {
+        match &mut self.kind {
+            Kind::Zero(_) | Kind::Plain(None) => {}
+            Kind::InPlace(path) => path.detach()?,
+            Kind::Plain(Some((weight, bias))) => (*weight, *bias) = (weight.detach(), bias.detach()),
+        }
+        Ok(())
+    }
+
+    /// Lets go of the way back: no derivative will be asked of what was read so far. A sequence that is only read
+    /// then takes the same memory however long it is.
+    pub fn release(&mut self) {
+        if let Kind::InPlace(path) = &mut self.kind {
+            path.release();
+        }
     }
 
     /// `‖F‖²` of each episode, `[B]`, plain (the bias is not counted); `None` while they are zero.
@@ -89,10 +164,33 @@ impl<B: Backend> FastWeights<B> {
     /// # Errors
     /// Device errors.
     pub fn squared_norm(&self) -> Result<Option<Tensor<B>>> {
-        let Some((weight, _)) = &self.set else { return Ok(None) };
-        let batch = weight.shape()[0];
-        Ok(Some(weight.detach().square()?.sum_to([batch, 1, 1])?.reshape([batch])?))
+        self.get()?.map(|(weight, _)| squared_norm(&weight)).transpose()
     }
+
+    /// `‖F‖²` `[B]` after each update that has been carried out since this was last called, plain. An update is
+    /// carried out at the read that follows it, or by [`settle`](Self::settle); the norm then costs nothing more.
+    pub fn take_norms(&mut self) -> Vec<Tensor<B>> {
+        match &self.kind {
+            Kind::InPlace(path) => path.take_norms().into_iter().map(Tensor::from).collect(),
+            Kind::Zero(_) | Kind::Plain(_) => std::mem::take(&mut self.norms),
+        }
+    }
+
+    /// Carries out the last update now, not at the next read.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn settle(&self) -> Result<()> {
+        match &self.kind {
+            Kind::InPlace(path) => Ok(path.settle()?),
+            Kind::Zero(_) | Kind::Plain(_) => Ok(()),
+        }
+    }
+}
+
+fn squared_norm<B: Backend>(weight: &Tensor<B>) -> Result<Tensor<B>> {
+    let batch = weight.shape()[0];
+    Ok(weight.detach().square()?.sum_to([batch, 1, 1])?.reshape([batch])?)
 }
 
 #[cfg(test)]
@@ -123,8 +221,7 @@ mod tests {
         let mut update = |eta: f64, p: [f64; 2], q: [f64; 2]| {
             let change = RankOne { p: tensor(&p, [1, 2]), q: tensor(&q, [1, 2]) };
             fast.update(&tensor(&[eta], [1]), &alpha, &beta, &change).unwrap();
-            let (weight, bias) = fast.get().unwrap();
-            (weight.clone(), bias.clone())
+            fast.get().unwrap().unwrap()
         };
         // η α ∘ (p ⊗ q) = 0.5 [[1·3, 2·4], [−1·6, 0·8]], η β ∘ p = 0.5 [10, 2]
         let (weight, bias) = update(0.5, [1.0, 2.0], [3.0, 4.0]);
@@ -148,9 +245,9 @@ mod tests {
         let change = RankOne { p: tensor(&[2.0, 2.0], [2, 1]), q: tensor(&[5.0, 5.0], [2, 1]) };
         let (alpha, beta) = (tensor(&[1.0], [1, 1]), tensor(&[1.0], [1]));
         after.update(&tensor(&[1.0, 0.0], [2]), &alpha, &beta, &change).unwrap();
-        let (weight, bias) = after.get().unwrap();
-        assert_close(weight, &[2, 1, 1], &[10.0, 8.0]);
-        assert_close(bias, &[2, 1], &[2.0, 4.0]);
+        let (weight, bias) = after.get().unwrap().unwrap();
+        assert_close(&weight, &[2, 1, 1], &[10.0, 8.0]);
+        assert_close(&bias, &[2, 1], &[2.0, 4.0]);
     }
 
     #[test]
@@ -158,7 +255,7 @@ mod tests {
         let zero = FastWeights::<F64>::zero();
         let y = zero.add_to(tensor(&[1.0, 2.0], [1, 2]), &tensor(&[3.0], [1, 1])).unwrap();
         assert_close(&y, &[1, 2], &[1.0, 2.0]);
-        assert!(zero.get().is_none() && zero.squared_norm().unwrap().is_none());
+        assert!(zero.get().unwrap().is_none() && zero.squared_norm().unwrap().is_none());
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl<B: Backend> Plasticity<B> {
         for ((layer, fast), change) in moving.into_iter().zip(&changes) {
             fast.update(&modulation.eta, &seen(&layer.alpha), &seen(&layer.beta), change)?;
             if self.credit.cuts_after(step) {
-                fast.detach();
+                fast.detach()?;
             }
         }
         Ok(Some(modulation))

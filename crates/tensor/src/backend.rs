@@ -9,10 +9,11 @@ use std::fmt::Debug;
 
 use crate::Result;
 use crate::ops::{
-    convolution::ConvolutionKernels, fast::FastKernels, indexing::IndexingKernels,
-    layer_norm::LayerNormKernels, layout::LayoutKernels, linear::LinearKernels, map::MapKernels,
-    matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels, pooling::PoolingKernels,
-    reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels, zip::ZipKernels,
+    attention::AttentionKernels, convolution::ConvolutionKernels, fast::FastKernels,
+    indexing::IndexingKernels, layer_norm::LayerNormKernels, layout::LayoutKernels, linear::LinearKernels,
+    map::MapKernels, matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels,
+    pooling::PoolingKernels, reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels,
+    zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -102,6 +103,7 @@ pub trait Backend:
     + LayoutKernels
     + SoftmaxKernels
     + NormalizeKernels
+    + AttentionKernels
     + FastKernels
     + IndexingKernels
     + LayerNormKernels
@@ -123,6 +125,7 @@ impl<T> Backend for T where
         + LayoutKernels
         + SoftmaxKernels
         + NormalizeKernels
+        + AttentionKernels
         + FastKernels
         + IndexingKernels
         + LayerNormKernels

@@ -146,7 +146,7 @@ impl<B: Backend> Trial<B> {
             }
         }
         for (i, fast) in state.fast_weights().iter().enumerate() {
-            if let Some((weight, bias)) = fast.get() {
+            if let Some((weight, bias)) = fast.get().unwrap() {
                 reading.value(format!("fast {i}, weight"), weight);
                 reading.value(format!("fast {i}, bias"), bias);
             }

@@ -3,6 +3,7 @@
 //!
 //! Every operation is differentiable any number of times, because its backward is written in operations.
 
+pub mod attention;
 pub mod batch_norm;
 pub mod compose;
 pub mod convolution;

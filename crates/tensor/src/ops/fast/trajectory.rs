@@ -33,8 +33,10 @@ struct Path<B: Backend> {
     fast: Option<Pair<B>>,
     version: usize,
     changes: Vec<Record<B>>,
-    /// ‖F‖² before the first change that is kept.
-    norm: Option<Array<B>>,
+    /// Changes that have been carried out at some time.
+    carried: usize,
+    /// ‖F‖² `[batch]` after each change, as they are carried out for the first time, until taken.
+    norms: Vec<Array<B>>,
     /// Copies of F and c, by version.
     copies: Vec<(usize, Pair<B>)>,
     /// Every version of a stretch that is replayed: the first one's number, and they.
@@ -52,8 +54,6 @@ struct Record<B: Backend> {
     q: Array<B>,
     /// By how much taking it back multiplies rounding errors: 1/(1 − η), the largest over episodes.
     growth: f64,
-    /// ‖F‖² after it, `[batch]`, once it has been carried out.
-    norm: Option<Array<B>>,
 }
 
 impl<B: Backend> Record<B> {
@@ -75,7 +75,8 @@ struct WayBack<B: Backend> {
 impl<B: Backend> Clone for FastTrajectory<B> {
     fn clone(&self) -> Self {
         let path = self.path.borrow();
-        let copy = Self::starting(&path.backend, path.sizes, path.fast.clone(), Some(path.stretch * path.stretch));
+        let copy =
+            Self::starting(&path.backend, path.sizes, path.fast.clone(), Some(path.stretch * path.stretch));
         let mut here = copy.path.borrow_mut();
         here.plastic = path.plastic.clone();
         here.changes = path.changes[path.version..].to_vec();
@@ -118,7 +119,8 @@ impl<B: Backend> FastTrajectory<B> {
             start,
             version: 0,
             changes: Vec::new(),
-            norm: None,
+            carried: 0,
+            norms: Vec::new(),
             copies: Vec::new(),
             replayed: None,
             stretch,
@@ -180,17 +182,18 @@ impl<B: Backend> FastTrajectory<B> {
         if path.plastic.is_none() {
             path.plastic = Some((alpha.array.clone(), beta.array.clone()));
         }
+        path.recorded |= [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) || self.token.is_some();
+        if !path.recorded {
+            path.forget()?;
+        }
         let index = path.changes.len();
-        let recorded = [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) || self.token.is_some();
-        let tracked_anywhere = recorded || q.is_tracked();
         let largest =
             path.backend.download(&eta.array.buffer)?.into_iter().map(Element::wide).fold(0.0, f64::max);
         let growth = 1.0 / (1.0 - largest).max(f64::MIN_POSITIVE);
         let (eta_a, p_a, q_a) = (eta.array.clone(), p.array.clone(), q.array.clone());
-        path.changes.push(Record { eta: eta_a, p: p_a, q: q_a, growth, norm: None });
+        path.changes.push(Record { eta: eta_a, p: p_a, q: q_a, growth });
         let token = Array::new(&path.backend, path.backend.full(1, num_traits::Zero::zero())?, [1].into());
         drop(path);
-        let _ = tracked_anywhere;
         let op = Update { path: Rc::clone(&self.path), index };
         let token = match &self.token {
             Some(before) => Tape::record(op, &[eta, alpha, beta, p, q, before], token)?,
@@ -209,10 +212,10 @@ impl<B: Backend> FastTrajectory<B> {
         path.seek_end()?;
         let (backend, sizes, fast, stretch) =
             (path.backend.clone(), path.sizes, path.fast.clone(), path.stretch);
-        let norm = path.changes.last().and_then(|change| change.norm.clone()).or_else(|| path.norm.clone());
+        let norms = std::mem::take(&mut path.norms);
         drop(path);
         *self = Self::starting(&backend, sizes, fast, Some(stretch * stretch));
-        self.path.borrow_mut().norm = norm;
+        self.path.borrow_mut().norms = norms;
         Ok(())
     }
 
@@ -231,23 +234,24 @@ impl<B: Backend> FastTrajectory<B> {
             .map(|(f, c)| (array(f, [batch, out, inp].into()), array(c, [batch, out].into()))))
     }
 
-    /// ‖F‖² `[B]` after the last update but `updates_ago`, plain; c is not counted. `None` before the first update,
-    /// and for an update whose norm nobody has kept: the last two are there.
-    ///
-    /// The norm of the last update costs a walk over F, unless a read has followed; those before cost nothing.
+    /// ‖F‖² `[B]` after each update that has been carried out since this was last called, plain; c is not counted. An
+    /// update is carried out at the read that follows it, or by [`settle`](Self::settle).
+    pub fn take_norms(&self) -> Vec<Array<B>> {
+        std::mem::take(&mut self.path.borrow_mut().norms)
+    }
+
+    /// Carries out the last update now, not at the next read.
     ///
     /// # Errors
     /// Device errors.
-    pub fn squared_norm(&self, updates_ago: usize) -> Result<Option<Array<B>>> {
-        let mut path = self.path.borrow_mut();
-        if updates_ago == 0 {
-            path.seek_end()?;
-        }
-        Ok(match path.changes.len().checked_sub(updates_ago + 1) {
-            Some(index) => path.changes[index].norm.clone(),
-            None if updates_ago == path.changes.len() => path.norm.clone(),
-            None => None,
-        })
+    pub fn settle(&self) -> Result<()> {
+        self.path.borrow_mut().seek_end()
+    }
+
+    /// Lets go of the way back: no derivative will be asked of what was read so far.
+    pub fn release(&mut self) {
+        self.path.borrow_mut().recorded = false;
+        self.token = None;
     }
 }
 
@@ -259,9 +263,10 @@ impl<B: Backend> Path<B> {
     /// Lets go of the changes carried out: of a sequence that is only read, F alone is kept.
     fn forget(&mut self) -> Result<()> {
         self.seek_end()?;
-        self.norm = self.changes.pop().and_then(|change| change.norm);
         self.changes.clear();
-        self.version = 0;
+        self.copies.clear();
+        self.replayed = None;
+        (self.version, self.carried) = (0, 0);
         self.start = None;
         Ok(())
     }
@@ -287,14 +292,15 @@ impl<B: Backend> Path<B> {
         let (alpha, beta) = self.plastic()?;
         let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
         self.keep_copy();
-        let change = &mut self.changes[self.version];
+        let change = &self.changes[self.version];
         let x = x.map(|(x, bias)| (&x.buffer, bias));
         let (read, norm) =
             self.backend.fast_advance(&mut self.fast, &plastic, Some(change.change()), x, self.sizes)?;
-        if change.norm.is_none() {
-            change.norm = norm.map(|n| Array::new(&self.backend, n, [self.sizes.batch].into()));
-        }
         self.version += 1;
+        if let (true, Some(norm)) = (self.version > self.carried, norm) {
+            self.carried = self.version;
+            self.norms.push(Array::new(&self.backend, norm, [self.sizes.batch].into()));
+        }
         Ok(read)
     }
 

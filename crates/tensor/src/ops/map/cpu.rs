@@ -2,6 +2,7 @@
 
 use super::{Map, MapKernels};
 use crate::Result;
+use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 
 impl<E: CpuElement> MapKernels for Cpu<E> {
@@ -14,15 +15,60 @@ impl<E: CpuElement> MapKernels for Cpu<E> {
             // a NaN stays one, so that it shows
             Map::AtMost(c) => x.map(|x| if x >= c { c } else { x }),
             Map::Below(c) => x.map(|x| flag(x < c)),
-            Map::Exp => x.map(E::exp),
+            Map::Exp => over(x, exp),
             Map::Ln => x.map(E::ln),
             Map::Sqrt => x.map(E::sqrt),
-            Map::Sigmoid => x.map(|x| one / (one + (-x).exp())),
+            Map::Sigmoid => over(x, sigmoid),
             Map::Relu => x.map(|x| if x <= zero { zero } else { x }),
             Map::Positive => x.map(|x| flag(x > zero)),
-            Map::Gelu => x.map(|x| x * x.normal_cdf()),
-            Map::GeluSlope => x.map(|x| x.normal_cdf() + x * x.normal_density()),
-            Map::NormalDensity => x.map(E::normal_density),
+            Map::Gelu => over(x, gelu),
+            Map::GeluSlope => over(x, gelu_slope),
+            Map::NormalDensity => over(x, normal_density),
         })
+    }
+}
+
+fn over<E: CpuElement>(x: &CpuBuffer<E>, f: impl Fn(&[E], &mut [E])) -> CpuBuffer<E> {
+    CpuBuffer::build(x.as_slice().len(), |out| f(x.as_slice(), out))
+}
+
+kernel! {
+    fn exp<E>(x: &[E], out: &mut [E]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x.exp_in_loop::<FUSED>();
+        }
+    }
+}
+
+kernel! {
+    fn sigmoid<E>(x: &[E], out: &mut [E]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = E::one() / (E::one() + (-x).exp_in_loop::<FUSED>());
+        }
+    }
+}
+
+kernel! {
+    fn gelu<E>(x: &[E], out: &mut [E]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x * x.normal_in_loop::<FUSED>().0;
+        }
+    }
+}
+
+kernel! {
+    fn gelu_slope<E>(x: &[E], out: &mut [E]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            let (cdf, density) = x.normal_in_loop::<FUSED>();
+            *out = fma::<E, FUSED>(x, density, cdf);
+        }
+    }
+}
+
+kernel! {
+    fn normal_density<E>(x: &[E], out: &mut [E]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x.normal_in_loop::<FUSED>().1;
+        }
     }
 }

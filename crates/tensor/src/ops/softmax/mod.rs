@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
+
+pub(crate) use cpu::exponentials;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 #[cfg(test)]

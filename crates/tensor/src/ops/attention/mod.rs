@@ -1,0 +1,456 @@
+//! Attention of a sequence's next step to all steps so far, over a cache of keys and values that grows in place.
+//!
+//! Keys and values are written once and never change, so all steps can read one pair of buffers, each as far as it
+//! may look. On the way back the derivatives by keys and values gather in a second pair, and a step's own are whole
+//! when the sweep reaches the node that wrote them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use smallvec::smallvec;
+
+use crate::tape::{Grads, Op, Recorded};
+use crate::{Array, Backend, Result, Storage, Tape, Tensor, TensorError};
+
+mod cpu;
+
+/// Sizes of a cache: keys and values are `[batch, heads, capacity, per_head]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSizes {
+    /// Episodes.
+    pub batch: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub per_head: usize,
+    /// Steps that there is room for.
+    pub capacity: usize,
+}
+
+impl CacheSizes {
+    fn width(self) -> usize {
+        self.heads * self.per_head
+    }
+
+    fn len(self) -> usize {
+        self.batch * self.width() * self.capacity
+    }
+}
+
+/// A pair of buffers: of keys and of values.
+#[derive(Debug, Clone)]
+pub struct KeysValues<Buffer> {
+    /// Of keys.
+    pub keys: Buffer,
+    /// Of values.
+    pub values: Buffer,
+}
+
+/// Kernels of attention over a cache. Rows of `qkv` are `[q, k, v]`, each `heads × per_head`.
+pub trait AttentionKernels: Storage {
+    /// Moves the first `len` steps of a pair to one of another capacity, the rest zero.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn resize_cache(
+        &self,
+        pair: &KeysValues<Self::Buffer>,
+        len: usize,
+        from: CacheSizes,
+        to: CacheSizes,
+    ) -> Result<KeysValues<Self::Buffer>>;
+
+    /// Writes keys and values of `steps` steps `qkv` `[batch, steps, 3 · width]` from step `start` on.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn write_cache(
+        &self,
+        pair: &mut KeysValues<Self::Buffer>,
+        qkv: &Self::Buffer,
+        start: usize,
+        steps: usize,
+        sizes: CacheSizes,
+    ) -> Result<()>;
+
+    /// The opposite: steps from `start` on as `[batch, steps, 3 · width]`, zero for q.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn read_cache(
+        &self,
+        pair: &KeysValues<Self::Buffer>,
+        start: usize,
+        steps: usize,
+        sizes: CacheSizes,
+    ) -> Result<Self::Buffer>;
+
+    /// The first `len` steps of keys, or of values, `[batch, heads, len, per_head]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn copy_cache(&self, cache: &Self::Buffer, len: usize, sizes: CacheSizes) -> Result<Self::Buffer>;
+
+    /// The opposite: adds `[batch, heads, len, per_head]` to the first `len` steps.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn add_to_cache(
+        &self,
+        cache: &mut Self::Buffer,
+        x: &Self::Buffer,
+        len: usize,
+        sizes: CacheSizes,
+    ) -> Result<()>;
+
+    /// Attention of one step's q to the first `len` steps: the output `[batch, width]` and the probabilities
+    /// `[batch, heads, len]`, which `mask`, of their shape, multiplies before they weigh the values.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn attend(
+        &self,
+        qkv: &Self::Buffer,
+        pair: &KeysValues<Self::Buffer>,
+        mask: Option<&Self::Buffer>,
+        len: usize,
+        sizes: CacheSizes,
+    ) -> Result<(Self::Buffer, Self::Buffer)>;
+
+    /// The way back of `attend`: the derivative by its `qkv` row `[batch, 3 · width]`, zero for k and v, whose
+    /// derivatives are added to `back`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn attend_back(
+        &self,
+        step: AttendedStep<'_, Self::Buffer>,
+        pair: &KeysValues<Self::Buffer>,
+        back: &mut KeysValues<Self::Buffer>,
+        grad: &Self::Buffer,
+        len: usize,
+        sizes: CacheSizes,
+    ) -> Result<Self::Buffer>;
+}
+
+/// What `attend` was given and gave, for its way back.
+#[derive(Debug, Clone, Copy)]
+pub struct AttendedStep<'a, Buffer> {
+    /// `[batch, 3 · width]`
+    pub qkv: &'a Buffer,
+    /// `[batch, heads, len]`, before the mask
+    pub probabilities: &'a Buffer,
+    /// `[batch, heads, len]`
+    pub mask: Option<&'a Buffer>,
+}
+
+/// The keys and values of a sequence so far, for a batch of episodes, and attention to them.
+///
+/// A clone is a copy of the values, without their history.
+#[derive(Debug)]
+pub struct AttentionCache<B: Backend> {
+    memory: Rc<RefCell<Memory<B>>>,
+    /// Stands for the keys and values on the tape: the output of the last write.
+    token: Option<Tensor<B>>,
+}
+
+#[derive(Debug, Clone)]
+struct Memory<B: Backend> {
+    backend: B,
+    sizes: CacheSizes,
+    len: usize,
+    pair: Option<KeysValues<B::Buffer>>,
+    back: Option<(u64, KeysValues<B::Buffer>)>,
+}
+
+impl<B: Backend> Clone for AttentionCache<B> {
+    fn clone(&self) -> Self {
+        let memory = Memory { back: None, ..self.memory.borrow().clone() };
+        Self { memory: Rc::new(RefCell::new(memory)), token: None }
+    }
+}
+
+impl<B: Backend> AttentionCache<B> {
+    /// A cache of no steps, with room for `capacity` before it has to grow.
+    pub fn new(backend: &B, batch: usize, heads: usize, per_head: usize, capacity: usize) -> Self {
+        let sizes = CacheSizes { batch, heads, per_head, capacity };
+        let memory = Memory { backend: backend.clone(), sizes, len: 0, pair: None, back: None };
+        Self { memory: Rc::new(RefCell::new(memory)), token: None }
+    }
+
+    /// Steps so far.
+    pub fn len(&self) -> usize {
+        self.memory.borrow().len
+    }
+
+    /// Whether there has been no step yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lets go of the way back: no derivative will be asked of what was read so far.
+    pub fn release(&mut self) {
+        self.token = None;
+        self.memory.borrow_mut().back = None;
+    }
+
+    /// Takes in the keys and values of the next steps: `qkv` `[B, S, 3d]`, or `[B, 3d]` for one.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] for another shape.
+    pub fn extend(&mut self, qkv: &Tensor<B>) -> Result<()> {
+        let mut memory = self.memory.borrow_mut();
+        let (batch, row) = (memory.sizes.batch, 3 * memory.sizes.width());
+        let steps = match qkv.shape()[..] {
+            [b, steps, width] if (b, width) == (batch, row) => steps,
+            [b, width] if (b, width) == (batch, row) => 1,
+            _ => return Err(qkv.unsuitable("attention", format!("the cache takes [{batch}, S, {row}]"))),
+        };
+        let start = memory.len;
+        memory.extend(&qkv.array, steps)?;
+        let token = Array::zeros(&memory.backend, [1])?;
+        drop(memory);
+        let op = Extend { memory: Rc::clone(&self.memory), start, steps };
+        let token = match &self.token {
+            Some(before) => Tape::record(op, &[qkv, before], token)?,
+            None => Tape::record(op, &[qkv], token)?,
+        };
+        self.token = token.is_tracked().then_some(token);
+        Ok(())
+    }
+
+    /// Attention of the step that was taken in last to all steps: its `qkv` `[B, 3d]` to `[B, d]`; `mask` `[B, heads,
+    /// len]` multiplies the probabilities.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] for another shape.
+    pub fn attend(&self, qkv: &Tensor<B>, mask: Option<&Tensor<B>>) -> Result<Tensor<B>> {
+        let memory = self.memory.borrow();
+        let CacheSizes { batch, heads, .. } = memory.sizes;
+        let (width, len) = (memory.sizes.width(), memory.len);
+        if qkv.shape()[..] != [batch, 3 * width] {
+            return Err(qkv.unsuitable("attention", format!("a step is [{batch}, {}]", 3 * width)));
+        }
+        if let Some(mask) = mask.filter(|m| m.shape()[..] != [batch, heads, len]) {
+            return Err(mask.unsuitable("attention", format!("the mask is [{batch}, {heads}, {len}]")));
+        }
+        let pair = memory.pair.as_ref().ok_or(TensorError::Untracked { what: "a step attended to" })?;
+        let mask = mask.map(|m| m.array.clone());
+        let mask_buffer = mask.as_ref().map(|m| &m.buffer);
+        let (out, probabilities) =
+            memory.backend.attend(&qkv.array.buffer, pair, mask_buffer, len, memory.sizes)?;
+        let out = Array::new(&memory.backend, out, [batch, width].into());
+        let probabilities = Array::new(&memory.backend, probabilities, [batch, heads, len].into());
+        drop(memory);
+        let op = Attend { cache: self.handle(), len, probabilities, mask };
+        match &self.token {
+            Some(token) => Tape::record(op, &[qkv, token], out),
+            None => Tape::record(op, &[qkv], out),
+        }
+    }
+
+    /// The keys and the values so far, each `[B, heads, len, per_head]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn keys_and_values(&self) -> Result<(Tensor<B>, Tensor<B>)> {
+        let len = self.len();
+        let copy = |values: bool| copy(&self.memory, self.token.as_ref(), len, values);
+        Ok((copy(false)?, copy(true)?))
+    }
+
+    fn handle(&self) -> Rc<RefCell<Memory<B>>> {
+        Rc::clone(&self.memory)
+    }
+}
+
+impl<B: Backend> Memory<B> {
+    fn extend(&mut self, qkv: &Array<B>, steps: usize) -> Result<()> {
+        let needed = self.len + steps;
+        let full = needed > self.sizes.capacity;
+        let to = CacheSizes {
+            capacity: if full { needed.max(2 * self.sizes.capacity) } else { self.sizes.capacity },
+            ..self.sizes
+        };
+        match &self.pair {
+            None => self.pair = Some(self.zeros(to)?),
+            Some(pair) if full => {
+                self.pair = Some(self.backend.resize_cache(pair, self.len, self.sizes, to)?)
+            }
+            Some(_) => {}
+        }
+        self.sizes = to;
+        if let Some(pair) = &mut self.pair {
+            self.backend.write_cache(pair, &qkv.buffer, self.len, steps, to)?;
+        }
+        self.len = needed;
+        Ok(())
+    }
+
+    fn zeros(&self, sizes: CacheSizes) -> Result<KeysValues<B::Buffer>> {
+        let zeros = || self.backend.full(sizes.len(), num_traits::Zero::zero());
+        Ok(KeysValues { keys: zeros()?, values: zeros()? })
+    }
+
+    /// The derivatives by keys and values that this sweep has gathered; zero at its first visit.
+    fn back(&mut self, sweep: u64) -> Result<&mut KeysValues<B::Buffer>> {
+        if self.back.as_ref().is_none_or(|(of, _)| *of != sweep) {
+            self.back = Some((sweep, self.zeros(self.sizes)?));
+        }
+        match &mut self.back {
+            Some((_, back)) => Ok(back),
+            None => Err(TensorError::Untracked { what: "a way back" }),
+        }
+    }
+}
+
+fn dummy<B: Backend>(backend: &B, wanted: bool) -> Result<Option<Tensor<B>>> {
+    wanted.then(|| Tensor::zeros(backend, [1])).transpose()
+}
+
+/// Keys and values written. Inputs: qkv and, if earlier ones have a history, their token.
+struct Extend<B: Backend> {
+    memory: Rc<RefCell<Memory<B>>>,
+    start: usize,
+    steps: usize,
+}
+
+impl<B: Backend> Op<B> for Extend<B> {
+    fn name(&self) -> &'static str {
+        "attention cache's write"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, _: &Tensor<B>) -> Result<Grads<B>> {
+        let earlier = r.wanted.get(1).copied().unwrap_or(false);
+        if !r.is_plain() {
+            if earlier {
+                let (what, instead) =
+                    ("second derivative through earlier steps", "attention over whole sequences");
+                return Err(TensorError::NoDerivative { op: "attention over a cache", what, instead });
+            }
+            // the step itself has given its keys' and values' share
+            return Ok(smallvec![None, None]);
+        }
+        let mut memory = self.memory.borrow_mut();
+        memory.back(r.sweep)?;
+        let qkv = r.want(0, || {
+            let Some((_, back)) = &memory.back else {
+                return Err(TensorError::Untracked { what: "a way back" });
+            };
+            let buffer = memory.backend.read_cache(back, self.start, self.steps, memory.sizes)?;
+            Ok(Tensor::from(Array::new(&memory.backend, buffer, r.inputs[0].shape())))
+        })?;
+        Ok(smallvec![qkv, dummy(&memory.backend, earlier)?])
+    }
+}
+
+/// One step's attention. Inputs: its qkv and, if the cache has a history, its token.
+struct Attend<B: Backend> {
+    cache: Rc<RefCell<Memory<B>>>,
+    len: usize,
+    probabilities: Array<B>,
+    mask: Option<Array<B>>,
+}
+
+impl<B: Backend> Op<B> for Attend<B> {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let qkv = &r.inputs[0];
+        if !r.is_plain() {
+            return Ok(smallvec![Some(self.backward_tracked(qkv, r.inputs.get(1), grad)?), None]);
+        }
+        let mut memory = self.cache.borrow_mut();
+        memory.back(r.sweep)?;
+        let Memory { backend, sizes, pair: Some(pair), back: Some((_, back)), .. } = &mut *memory else {
+            return Err(TensorError::Untracked { what: "a step attended to" });
+        };
+        let mask = self.mask.as_ref().map(|m| &m.buffer);
+        let step = AttendedStep { qkv: &qkv.array.buffer, probabilities: &self.probabilities.buffer, mask };
+        let d_qkv = backend.attend_back(step, pair, back, &grad.array.buffer, self.len, *sizes)?;
+        let d_qkv = Tensor::from(Array::new(backend, d_qkv, qkv.shape()));
+        let token = dummy(backend, r.wanted.get(1).copied().unwrap_or(false))?;
+        Ok(smallvec![Some(d_qkv), token])
+    }
+}
+
+impl<B: Backend> Attend<B> {
+    /// The derivative by this step's q, k and v, differentiable again; earlier steps' are not asked for.
+    fn backward_tracked(
+        &self,
+        qkv: &Tensor<B>,
+        token: Option<&Tensor<B>>,
+        grad: &Tensor<B>,
+    ) -> Result<Tensor<B>> {
+        let CacheSizes { batch, heads, per_head, .. } = self.cache.borrow().sizes;
+        let width = heads * per_head;
+        let head = |t: &Tensor<B>| t.reshape([batch, heads, 1, per_head]);
+        let (q, g) = (head(&qkv.slice(1, 0, width)?)?, head(grad)?);
+        let keys = copy(&self.cache, token, self.len, false)?;
+        let values = copy(&self.cache, token, self.len, true)?;
+        let scale = 1.0 / (per_head as f64).sqrt();
+        let probabilities = q.matmul_transposed(&keys, false, true)?.scale(scale)?.softmax()?;
+        let mask = match &self.mask {
+            Some(mask) => Some(Tensor::from(mask.clone()).reshape([batch, heads, 1, self.len])?),
+            None => None,
+        };
+        let masked = |t: Tensor<B>| mask.as_ref().map_or(Ok(t.clone()), |mask| t.mul(mask));
+        let weights = masked(probabilities.clone())?;
+        let d_probabilities = masked(g.matmul_transposed(&values, false, true)?)?;
+        let along = d_probabilities.mul(&probabilities)?.sum_axis(3)?;
+        let d_scores = d_probabilities.sub(&along)?.mul(&probabilities)?.scale(scale)?;
+        let own = |t: &Tensor<B>| t.slice(3, self.len - 1, 1);
+        let parts = [d_scores.matmul(&keys)?, own(&d_scores)?.mul(&q)?, own(&weights)?.mul(&g)?];
+        let flat = |t: &Tensor<B>| t.reshape([batch, width]);
+        let [dq, dk, dv] = [flat(&parts[0])?, flat(&parts[1])?, flat(&parts[2])?];
+        Tensor::concat(&[&dq, &dk, &dv], 1)
+    }
+}
+
+fn copy<B: Backend>(
+    memory: &Rc<RefCell<Memory<B>>>,
+    token: Option<&Tensor<B>>,
+    len: usize,
+    values: bool,
+) -> Result<Tensor<B>> {
+    let here = memory.borrow();
+    let CacheSizes { batch, heads, per_head, .. } = here.sizes;
+    let shape = [batch, heads, len, per_head].into();
+    let Some(pair) = &here.pair else { return Tensor::zeros(&here.backend, shape) };
+    let source = if values { &pair.values } else { &pair.keys };
+    let array = Array::new(&here.backend, here.backend.copy_cache(source, len, here.sizes)?, shape);
+    drop(here);
+    let op = CacheCopy { memory: Rc::clone(memory), len, values };
+    match token {
+        Some(token) => Tape::record(op, &[token], array),
+        None => Ok(Tensor::from(array)),
+    }
+}
+
+/// The first steps' keys or values as a tensor. Input: the cache's token.
+struct CacheCopy<B: Backend> {
+    memory: Rc<RefCell<Memory<B>>>,
+    len: usize,
+    values: bool,
+}
+
+impl<B: Backend> Op<B> for CacheCopy<B> {
+    fn name(&self) -> &'static str {
+        "attention cache's read"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        if !r.is_plain() {
+            let (what, instead) = ("second derivative", "attention over whole sequences");
+            return Err(TensorError::NoDerivative { op: "attention cache's read", what, instead });
+        }
+        let mut memory = self.memory.borrow_mut();
+        let (backend, sizes) = (memory.backend.clone(), memory.sizes);
+        let back = memory.back(r.sweep)?;
+        let into = if self.values { &mut back.values } else { &mut back.keys };
+        backend.add_to_cache(into, &grad.array.buffer, self.len, sizes)?;
+        Ok(smallvec![dummy(&backend, r.wanted[0])?])
+    }
+}
