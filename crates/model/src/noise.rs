@@ -90,6 +90,18 @@ impl BlockNoise<'_> {
         }
     }
 
+    /// The mask `[B, H, total]` of one step's attention probabilities; `None` where nothing is dropped.
+    pub(crate) fn probability_mask<B: Backend>(
+        &mut self,
+        backend: &B,
+        batch: usize,
+        heads: usize,
+        total: usize,
+    ) -> Result<Option<Tensor<B>>> {
+        let mask = self.mask(backend, Site::Probabilities, heads * total)?;
+        Ok(mask.map(|mask| mask.reshape([batch, heads, total])).transpose()?)
+    }
+
     /// Drops attention probabilities `[B, H, S, total]` of the last S steps: a step draws for the keys that it
     /// can see, in its turn, as it would alone.
     pub(crate) fn drop_probabilities<B: Backend>(&mut self, x: &Tensor<B>) -> Result<Tensor<B>> {

@@ -14,6 +14,7 @@
 //! then `raw = Head(LN(x)) = [outputs; g; aux]`, and then every plastic layer's F and c change.
 
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, PlasticLinear, Plasticity, Rule};
+use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
@@ -24,6 +25,12 @@ use crate::{
 
 /// Added to the variance in layer normalisation.
 const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// η0 up to which fast weights are kept in place.
+const LARGEST_ETA_IN_PLACE: f64 = 0.9;
+
+/// Steps that a new attention cache has room for before it grows.
+const CACHE_STEPS: usize = 32;
 
 /// A plastic Transformer, bound to its parameters.
 #[derive(Debug)]
@@ -68,16 +75,13 @@ struct Block<B: Backend> {
     fc2: PlasticLinear<B>,
 }
 
-/// Keys and values of every earlier step, `[B, H, t, d/H]`.
-type Cache<B> = Option<(Tensor<B>, Tensor<B>)>;
-
 /// What a plastic Transformer carries from step to step, for a batch of episodes.
 #[derive(Debug, Clone)]
 pub struct PlasticState<B: Backend> {
     batch: usize,
     step: usize,
     /// A block each.
-    caches: Vec<Cache<B>>,
+    caches: Vec<AttentionCache<B>>,
     /// fc1 and fc2 of block 0, then of block 1, and so on.
     fast: Vec<FastWeights<B>>,
     noise: Option<Noise>,
@@ -171,39 +175,45 @@ impl<B: Backend> Attention<B> {
     fn forward(
         &self,
         u: &Tensor<B>,
-        cache: &mut Cache<B>,
+        cache: &mut AttentionCache<B>,
         noise: &mut BlockNoise<'_>,
     ) -> Result<Tensor<B>> {
-        let (batch, steps, width) = match u.shape()[..] {
-            [batch, steps, width] => (batch, steps, width),
-            [batch, width] => (batch, 1, width),
-            _ => unreachable!("the model passes two axes or three"),
-        };
-        let last = u.shape().rank() - 1;
-        let per_head = width / self.num_heads;
         let qkv = self.in_proj.forward(u)?;
+        let mixed = match u.shape()[..] {
+            [batch, _] => {
+                cache.extend(&qkv)?;
+                let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.len())?;
+                cache.attend(&qkv, mask.as_ref())?
+            }
+            _ => self.attend_at_once(&qkv, cache, noise)?,
+        };
+        self.out_proj.forward(&mixed)
+    }
+
+    /// All of the next S steps `qkv` `[B, S, 3d]` at once, under a causal mask.
+    fn attend_at_once(
+        &self,
+        qkv: &Tensor<B>,
+        cache: &mut AttentionCache<B>,
+        noise: &mut BlockNoise<'_>,
+    ) -> Result<Tensor<B>> {
+        let [batch, steps, width] = qkv.shape()[..] else { unreachable!("the model passes [B, S, 3d]") };
+        let (width, per_head) = (width / 3, width / 3 / self.num_heads);
         let heads = |part: usize| -> Result<Tensor<B>> {
-            let part = qkv.slice(last, part * width, width)?;
-            Ok(if steps == 1 {
-                part.reshape([batch, self.num_heads, 1, per_head])?
-            } else {
-                part.reshape([batch, steps, self.num_heads, per_head])?.permute(&[0, 2, 1, 3])?
-            })
+            let part = qkv.slice(2, part * width, width)?;
+            Ok(part.reshape([batch, steps, self.num_heads, per_head])?.permute(&[0, 2, 1, 3])?)
         };
         let (q, mut k, mut v) = (heads(0)?, heads(1)?, heads(2)?);
-        if let Some((earlier_k, earlier_v)) = cache {
-            k = Tensor::concat(&[earlier_k, &k], 2)?;
-            v = Tensor::concat(&[earlier_v, &v], 2)?;
+        if !cache.is_empty() {
+            let (earlier_k, earlier_v) = cache.keys_and_values()?;
+            k = Tensor::concat(&[&earlier_k, &k], 2)?;
+            v = Tensor::concat(&[&earlier_v, &v], 2)?;
         }
-        let mut scores = q.matmul_transposed(&k, false, true)?.scale(1.0 / (per_head as f64).sqrt())?;
-        if steps > 1 {
-            scores = scores.add(&causal_mask(u.backend(), steps, k.shape()[2])?)?;
-        }
-        *cache = Some((k, v.clone()));
+        cache.extend(qkv)?;
+        let scores = q.matmul_transposed(&k, false, true)?.scale(1.0 / (per_head as f64).sqrt())?;
+        let scores = scores.add(&causal_mask(qkv.backend(), steps, k.shape()[2])?)?;
         let probabilities = noise.drop_probabilities(&scores.softmax()?)?;
-        let mixed = probabilities.matmul(&v)?;
-        let joined = if steps == 1 { mixed } else { mixed.permute(&[0, 2, 1, 3])? };
-        self.out_proj.forward(&joined.reshape(u.shape())?)
+        Ok(probabilities.matmul(&v)?.permute(&[0, 2, 1, 3])?.reshape([batch, steps, width])?)
     }
 }
 
@@ -217,7 +227,12 @@ fn causal_mask<B: Backend>(backend: &B, steps: usize, total: usize) -> Result<Te
 
 impl<B: Backend> Block<B> {
     /// The attention half over the next S steps: x `[B, S, d]`, or `[B, d]` for one.
-    fn attend(&self, x: &Tensor<B>, cache: &mut Cache<B>, noise: &mut BlockNoise<'_>) -> Result<Tensor<B>> {
+    fn attend(
+        &self,
+        x: &Tensor<B>,
+        cache: &mut AttentionCache<B>,
+        noise: &mut BlockNoise<'_>,
+    ) -> Result<Tensor<B>> {
         let u = self.ln1.forward(x)?;
         let attended = self.self_attn.forward(&u, cache, noise)?;
         Ok(x.add(&noise.drop(&attended, Site::Attention)?)?)
@@ -393,6 +408,9 @@ impl<B: Backend> PlasticTransformer<B> {
                 diagnostics: None,
             });
         }
+        for fast in state.fast.iter_mut().filter(|fast| fast.is_zero()) {
+            *fast = self.fresh_fast_weights(Some(steps));
+        }
         // block 0's attention knows nothing of fast weights: it reads all steps at once
         let x = self.input_proj.forward(inputs)?;
         let mut noise = Noise::of_block(state.noise.as_mut(), 0);
@@ -412,6 +430,16 @@ impl<B: Backend> PlasticTransformer<B> {
             Some(Diagnostics::gather(&modulations, &state.take_plastic_norms()?)?)
         };
         Ok(SequenceOutput { outputs, diagnostics })
+    }
+
+    /// Fast weights before the first of `steps` steps, if that is known.
+    fn fresh_fast_weights(&self, steps: Option<usize>) -> FastWeights<B> {
+        match steps {
+            // on the way back, an update in place is undone by dividing by 1 − η
+            _ if self.config.eta0 > LARGEST_ETA_IN_PLACE => FastWeights::plain(),
+            Some(steps) => FastWeights::for_steps(steps),
+            None => FastWeights::zero(),
+        }
     }
 
     /// The head's `[outputs; g; aux]` for the next S steps of a model without plasticity: `[B, S, head_dim]`.
@@ -459,9 +487,7 @@ impl<B: Backend> PlasticTransformer<B> {
         self.add_internal_gradients(&raw, &mut traces)?;
         if scratch.is_some() {
             raw = raw.detach();
-            for (k, v) in state.caches.iter_mut().flatten() {
-                (*k, *v) = (k.detach(), v.detach());
-            }
+            state.caches.iter_mut().for_each(AttentionCache::release);
             for trace in &mut traces {
                 (trace.input, trace.output) = (trace.input.detach(), trace.output.detach());
             }
@@ -500,12 +526,15 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
     type State = PlasticState<B>;
 
     fn init_state(&self, batch: usize) -> PlasticState<B> {
-        let layers = self.config.num_layers;
+        let ModelConfig { num_layers: layers, num_heads: heads, model_dim: width, .. } = self.config;
+        let backend = self.head.weight.backend();
         PlasticState {
             batch,
             step: 0,
-            caches: vec![None; layers],
-            fast: vec![FastWeights::zero(); 2 * layers],
+            caches: (0..layers)
+                .map(|_| AttentionCache::new(backend, batch, heads, width / heads, CACHE_STEPS))
+                .collect(),
+            fast: vec![self.fresh_fast_weights(None); 2 * layers],
             noise: None,
         }
     }
