@@ -27,7 +27,7 @@
 //! for t in 0..5 {
 //!     let input = Tensor::from_vec(&cpu, vec![1.0, 0.5 * t as f32, -1.0], [1, 3])?;
 //!     let step = model.step(&input, &mut state)?;
-//!     let changed = step.diagnostics.expect("hebbian changes at every step");
+//!     let changed = step.modulation.expect("hebbian changes at every step");
 //!     let (outputs, eta) = (step.outputs.to_vec()?, changed.eta.item()?);
 //!     println!("{outputs:?} at rate {eta}");
 //!     assert!(eta > 0.0 && f64::from(eta) <= config.eta0);

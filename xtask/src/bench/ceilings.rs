@@ -23,15 +23,16 @@ impl Ceilings {
         let cpu = Cpu::<f32>::new();
         let values = (0..SIDE * SIDE).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect();
         let a = Tensor::from_vec(&cpu, values, [SIDE, SIDE])?;
-        let best = |tries: usize, mut f: Box<dyn FnMut() -> anyhow::Result<()> + '_>| -> anyhow::Result<f64> {
-            let mut best = f64::INFINITY;
-            for _ in 0..tries {
-                let begin = Instant::now();
-                f()?;
-                best = best.min(begin.elapsed().as_secs_f64());
-            }
-            Ok(best)
-        };
+        let best =
+            |tries: usize, mut f: Box<dyn FnMut() -> anyhow::Result<()> + '_>| -> anyhow::Result<f64> {
+                let mut best = f64::INFINITY;
+                for _ in 0..tries {
+                    let begin = Instant::now();
+                    f()?;
+                    best = best.min(begin.elapsed().as_secs_f64());
+                }
+                Ok(best)
+            };
         let product = best(8, Box::new(|| Ok(drop(a.matmul(&a)?))))?;
         let threads = rayon::current_num_threads();
         let source = vec![1_u8; 256 << 20];

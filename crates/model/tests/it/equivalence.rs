@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plastica_model::{ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, SequenceModel};
-use plastica_rules::{Credit, Rule};
+use plastica_model::{
+    Diagnostics, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, SequenceModel,
+};
+use plastica_rules::{Credit, Modulation, Rule};
 use plastica_tensor::{Backend, Cpu, GradMode, Tape, Tensor, grad};
 
 use crate::support::{distance, perturbed, random, small, wide};
@@ -119,7 +121,11 @@ impl<B: Backend> Trial<B> {
                 let input = self.inputs.slice(1, t, 1).unwrap().reshape([batch, width]).unwrap();
                 let step = model.step(&input, state).unwrap();
                 pieces.push(step.outputs.reshape([batch, 1, self.config.output_dim]).unwrap());
-                diagnostics.extend(step.diagnostics);
+                if let Some(Modulation { eta, gate, clip }) = step.modulation {
+                    let plastic_norm =
+                        state.plastic_norm().unwrap().expect("a plastic rule has changed them");
+                    diagnostics.push(Diagnostics { eta, gate, clip, plastic_norm });
+                }
             }
         } else {
             let first = if let How::InTwo(first) = how { first } else { steps };
@@ -147,8 +153,8 @@ impl<B: Backend> Trial<B> {
         }
         for (i, fast) in state.fast_weights().iter().enumerate() {
             if let Some((weight, bias)) = fast.get().unwrap() {
-                reading.value(format!("fast {i}, weight"), weight);
-                reading.value(format!("fast {i}, bias"), bias);
+                reading.value(format!("fast {i}, weight"), &weight);
+                reading.value(format!("fast {i}, bias"), &bias);
             }
         }
         outputs
@@ -241,7 +247,8 @@ fn truncated_to_the_whole_sequence_is_full() {
         let full = trial.read(How::AtOnce);
         for credit in ["truncated(5)", "truncated(6)", "truncated(1000)"] {
             trial.credit = credit.parse().unwrap();
-            assert_eq!(trial.read(How::AtOnce), full, "{rule}, {credit}");
+            // the end of the window carries the last update out sooner, which is only read on the way back
+            trial.read(How::AtOnce).assert_close(&full, F64);
         }
         trial.credit = "truncated(4)".parse().unwrap();
         let cut = trial.read(How::AtOnce);
@@ -259,7 +266,9 @@ fn evaluation_computes_what_training_computes() {
             let mut evaluated = Reading::default();
             let outputs = trial.outputs(&model, &mut model.init_state(3), how, &mut evaluated);
             assert!(!outputs.is_tracked(), "{rule}: evaluation leaves a tape behind");
-            assert_eq!(evaluated.values, trial.read(how).values, "{rule}");
+            // the internal loss's gradient is put together differently where it is to be differentiated again
+            let values = trial.read(how).values;
+            evaluated.assert_close(&Reading { values, gradients: BTreeMap::new() }, F64);
         }
     }
 }

@@ -295,8 +295,8 @@ kernel! {
                         lanes[i] = fma::<E, FUSED>(row[i], x[i], lanes[i]);
                     }
                 }
-                for (lane, (&f, &x)) in lanes.iter_mut().zip(row_rest.iter().zip(x_rest)) {
-                    *lane = fma::<E, FUSED>(f, x, *lane);
+                for (&f, &x) in row_rest.iter().zip(x_rest) {
+                    lanes[0] = fma::<E, FUSED>(f, x, lanes[0]);
                 }
                 y[e * out + unit] = if bias { c[e * out + unit] } else { E::zero() } + fold(lanes);
             }

@@ -179,14 +179,14 @@ impl<B: Backend> FastTrajectory<B> {
                 return Err(tensor.unsuitable("fast weights", format!("{name} is {shape} here")));
             }
         }
-        if path.plastic.is_none() {
-            path.plastic = Some((alpha.array.clone(), beta.array.clone()));
-        }
         path.recorded |= [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) || self.token.is_some();
         if !path.recorded {
             path.forget()?;
         }
         let index = path.changes.len();
+        if index == 0 {
+            path.plastic = Some((alpha.array.clone(), beta.array.clone()));
+        }
         let largest =
             path.backend.download(&eta.array.buffer)?.into_iter().map(Element::wide).fold(0.0, f64::max);
         let growth = 1.0 / (1.0 - largest).max(f64::MIN_POSITIVE);
