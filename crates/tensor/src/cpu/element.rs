@@ -91,13 +91,8 @@ fn exp_f32<const FUSED: bool>(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // adding and subtracting 1.5 · 2²³ rounds to the nearest whole number
     const ROUND: f32 = 12_582_912.0;
-    let clamped = if x < -104.0 {
-        -104.0
-    } else if x > 89.0 {
-        89.0
-    } else {
-        x
-    };
+    // a NaN stays one
+    let clamped = x.clamp(-104.0, 89.0);
     let shifted = fma::<f32, FUSED>(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = fma::<f32, FUSED>(-n, LN2_LOW, fma::<f32, FUSED>(-n, LN2_HIGH, clamped));

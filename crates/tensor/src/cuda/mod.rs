@@ -27,6 +27,7 @@ use dfdx::tensor::CudaError;
 use crate::{Result, Storage, TensorError};
 
 mod buffer;
+mod host;
 mod module;
 mod strided;
 
