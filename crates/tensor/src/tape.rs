@@ -36,8 +36,11 @@ pub struct Recorded<'a, B: Backend> {
     /// The number of this sweep, the same for all of its operations and for no other sweep's.
     pub sweep: u64,
     /// Where shares of a gradient go that are cheaper added up together; none in a tracked sweep.
-    later: Option<&'a RefCell<Vec<(usize, Share<B>)>>>,
+    later: Option<&'a Later<B>>,
 }
+
+/// Shares put off by one operation, with the input that each belongs to.
+type Later<B> = RefCell<Vec<(usize, Share<B>)>>;
 
 /// A share of a gradient, to be added up with its like when the sweep reaches the node it belongs to.
 #[derive(Debug)]
@@ -191,7 +194,7 @@ impl<B: Backend> Tape<B> {
         grads[result - low] = Some(seed);
         let mut found: Vec<Option<Tensor<B>>> = vec![None; variables.len()];
         let mut shares: HashMap<NodeId, Vec<Share<B>>> = HashMap::new();
-        let later = RefCell::new(Vec::new());
+        let later: Later<B> = RefCell::new(Vec::new());
         let sweep = SWEEPS.fetch_add(1, Ordering::Relaxed);
         for id in (low..=result).rev() {
             if !reaches[id - low] {

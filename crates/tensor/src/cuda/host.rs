@@ -4,8 +4,8 @@
 use super::{Cuda, CudaBuffer};
 use crate::cpu::{Cpu, CpuBuffer};
 use crate::ops::attention::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
-use crate::ops::fast::{Change, Credit, FastKernels, FastSizes, Plastic, Term};
-use crate::ops::layer_norm::LayerNormKernels;
+use crate::ops::fast::{Advanced, Change, Credit, FastKernels, FastSizes, Plastic, Term};
+use crate::ops::layer_norm::{LayerNormGrad, LayerNormKernels};
 use crate::ops::linear::LinearKernels;
 use crate::ops::steps::StepKernels;
 use crate::{Result, Storage};
@@ -110,10 +110,11 @@ impl LayerNormKernels for Cuda {
         cols: usize,
         eps: f64,
         parameters: bool,
-    ) -> Result<(CudaBuffer, Option<(CudaBuffer, CudaBuffer)>)> {
+    ) -> Result<LayerNormGrad<CudaBuffer>> {
         let (x, gamma, grad) = (self.down(x)?, self.down(gamma)?, self.down(grad)?);
-        let (dx, sums) = CPU.layer_norm_grad(&x, &gamma, &grad, cols, eps, parameters)?;
-        Ok((self.up(&dx)?, sums.map(|sums| self.up_pair(&sums)).transpose()?))
+        let found = CPU.layer_norm_grad(&x, &gamma, &grad, cols, eps, parameters)?;
+        let parameters = found.parameters.map(|pair| self.up_pair(&pair)).transpose()?;
+        Ok(LayerNormGrad { x: self.up(&found.x)?, parameters })
     }
 }
 
@@ -142,7 +143,7 @@ impl FastKernels for Cuda {
         change: Option<Change<'_, CudaBuffer>>,
         x: Option<(&CudaBuffer, bool)>,
         sizes: FastSizes,
-    ) -> Result<(Option<CudaBuffer>, Option<CudaBuffer>)> {
+    ) -> Result<Advanced<CudaBuffer>> {
         let mut on_host = fast.as_ref().map(|pair| self.down_pair(pair)).transpose()?;
         let (alpha, beta) = (self.down(plastic.alpha)?, self.down(plastic.beta)?);
         let plastic = Plastic { alpha: &alpha, beta: &beta };
@@ -150,11 +151,12 @@ impl FastKernels for Cuda {
         let x = x.map(|(x, bias)| Ok((self.down(x)?, bias))).transpose()?;
         let x = x.as_ref().map(|(x, bias)| (x, *bias));
         let changed = change.as_ref().map(HostChange::change);
-        let (read, norm) = CPU.fast_advance(&mut on_host, &plastic, changed, x, sizes)?;
+        let Advanced { read, norm } = CPU.fast_advance(&mut on_host, &plastic, changed, x, sizes)?;
         if change.is_some() {
             *fast = on_host.as_ref().map(|pair| self.up_pair(pair)).transpose()?;
         }
-        Ok((read.map(|r| self.up(&r)).transpose()?, norm.map(|n| self.up(&n)).transpose()?))
+        let up = |buffer: Option<Host>| buffer.map(|buffer| self.up(&buffer)).transpose();
+        Ok(Advanced { read: up(read)?, norm: up(norm)? })
     }
 
     fn fast_retreat(

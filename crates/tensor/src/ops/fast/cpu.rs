@@ -1,7 +1,7 @@
 //! Fast weights along a sequence on the CPU: every kernel is one walk over F, rows outermost, so that a row of α
 //! serves all episodes while it is in the nearest cache.
 
-use super::{Change, Credit, FastKernels, FastSizes, Plastic, Term};
+use super::{Advanced, Change, Credit, FastKernels, FastSizes, Plastic, Term};
 use crate::Result;
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
@@ -17,7 +17,7 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         change: Option<Change<'_, CpuBuffer<E>>>,
         x: Option<(&CpuBuffer<E>, bool)>,
         sizes: FastSizes,
-    ) -> Result<(Option<CpuBuffer<E>>, Option<CpuBuffer<E>>)> {
+    ) -> Result<Advanced<CpuBuffer<E>>> {
         let FastSizes { batch, out, inp } = sizes;
         let Some(change) = change.map(|c| Step::of(&c)) else {
             // nothing changes: a plain read
@@ -27,7 +27,7 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
                     None => y.fill(E::zero()),
                 })
             });
-            return Ok((read, None));
+            return Ok(Advanced { read, norm: None });
         };
         let fresh = fast.is_none();
         // a fresh F is written whole, whatever was there
@@ -59,7 +59,7 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
                 None
             }
         };
-        Ok((read, Some(norms)))
+        Ok(Advanced { read, norm: Some(norms) })
     }
 
     fn fast_retreat(

@@ -77,10 +77,18 @@ pub struct Credit<Buffer> {
     pub by_plastic: (Buffer, Buffer),
 }
 
+/// What came of a change and a read.
+#[derive(Debug)]
+pub struct Advanced<Buffer> {
+    /// What was read, `[batch, out]`, if there was an x.
+    pub read: Option<Buffer>,
+    /// ‖F‖² `[batch]`, if there was a change.
+    pub norm: Option<Buffer>,
+}
+
 /// Kernels of fast weights along a sequence. F is `[batch, out, inp]`, c `[batch, out]`.
 pub trait FastKernels: Storage {
-    /// Carries `change` out, if there is one, then reads `F x`, plus c if `bias`, if there is an x. Returns what was
-    /// read, and ‖F‖² `[batch]` if there was a change.
+    /// Carries `change` out, if there is one, then reads `F x`, plus c if `bias`, if there is an x.
     ///
     /// # Errors
     /// Device errors.
@@ -91,7 +99,7 @@ pub trait FastKernels: Storage {
         change: Option<Change<'_, Self::Buffer>>,
         x: Option<(&Self::Buffer, bool)>,
         sizes: FastSizes,
-    ) -> Result<(Option<Self::Buffer>, Option<Self::Buffer>)>;
+    ) -> Result<Advanced<Self::Buffer>>;
 
     /// Takes `change` back, if there is one, then reads `Fᵀ g`, if there is a g.
     ///

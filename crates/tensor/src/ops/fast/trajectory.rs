@@ -62,6 +62,14 @@ impl<B: Backend> Record<B> {
     }
 }
 
+/// A [`Term`] until the sweep comes through an update.
+#[derive(Debug)]
+struct HeldTerm<B: Backend> {
+    left: Array<B>,
+    right: Array<B>,
+    bias: bool,
+}
+
 #[derive(Debug)]
 struct WayBack<B: Backend> {
     sweep: u64,
@@ -69,7 +77,7 @@ struct WayBack<B: Backend> {
     /// Of the update that the sweep came through last.
     decay: Option<Array<B>>,
     /// What has been read since.
-    terms: SmallVec<[(Array<B>, Array<B>, bool); 2]>,
+    terms: SmallVec<[HeldTerm<B>; 2]>,
 }
 
 impl<B: Backend> Clone for FastTrajectory<B> {
@@ -294,7 +302,7 @@ impl<B: Backend> Path<B> {
         self.keep_copy();
         let change = &self.changes[self.version];
         let x = x.map(|(x, bias)| (&x.buffer, bias));
-        let (read, norm) =
+        let Advanced { read, norm } =
             self.backend.fast_advance(&mut self.fast, &plastic, Some(change.change()), x, self.sizes)?;
         self.version += 1;
         if let (true, Some(norm)) = (self.version > self.carried, norm) {
@@ -337,8 +345,8 @@ impl<B: Backend> Path<B> {
             None => {
                 let none = Plastic { alpha: &x.buffer, beta: &x.buffer };
                 let x = Some((&x.buffer, bias));
-                let (read, _) = self.backend.fast_advance(&mut self.fast, &none, None, x, self.sizes)?;
-                read.ok_or(TensorError::Untracked { what: "a read of fast weights" })?
+                let advanced = self.backend.fast_advance(&mut self.fast, &none, None, x, self.sizes)?;
+                advanced.read.ok_or(TensorError::Untracked { what: "a read of fast weights" })?
             }
         };
         Ok(Array::new(&self.backend, buffer, [batch, out].into()))
@@ -429,13 +437,7 @@ impl<B: Backend> Path<B> {
     }
 
     /// Takes the derivative of what was read in: `left ⊗ right` by F, and ⟨grad, value⟩ into S.
-    fn include(
-        &mut self,
-        sweep: u64,
-        term: (Array<B>, Array<B>, bool),
-        grad: &Array<B>,
-        value: &Array<B>,
-    ) -> Result<()> {
+    fn include(&mut self, sweep: u64, term: HeldTerm<B>, grad: &Array<B>, value: &Array<B>) -> Result<()> {
         let backend = self.backend.clone();
         let back = self.back(sweep)?;
         backend.add_inner(&mut back.credit.inner, &grad.buffer, &value.buffer)?;
@@ -465,7 +467,8 @@ impl<B: Backend> Op<B> for Read<B> {
         }
         let mut path = self.path.borrow_mut();
         if through_fast {
-            let term = (grad.array.clone(), r.inputs[0].array.clone(), self.bias);
+            let (left, right) = (grad.array.clone(), r.inputs[0].array.clone());
+            let term = HeldTerm { left, right, bias: self.bias };
             path.include(r.sweep, term, &grad.array, &self.value)?;
         }
         let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
@@ -507,7 +510,8 @@ impl<B: Backend> Op<B> for ReadTransposed<B> {
         }
         let mut path = self.path.borrow_mut();
         if through_fast {
-            let term = (r.inputs[0].array.clone(), grad.array.clone(), false);
+            let (left, right) = (r.inputs[0].array.clone(), grad.array.clone());
+            let term = HeldTerm { left, right, bias: false };
             path.include(r.sweep, term, &grad.array, &self.value)?;
         }
         let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
@@ -539,7 +543,7 @@ impl<B: Backend> Op<B> for Update<B> {
         let read = std::mem::take(&mut back.terms);
         let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read
             .iter()
-            .map(|(left, right, bias)| Term { left: &left.buffer, right: &right.buffer, bias: *bias })
+            .map(|t| Term { left: &t.left.buffer, right: &t.right.buffer, bias: t.bias })
             .collect();
         let decay = back.decay.as_ref().map(|eta| &eta.buffer);
         let change = &changes[self.index];

@@ -1,6 +1,6 @@
 //! Layer normalisation on the CPU: a row at a time, in one visit.
 
-use super::LayerNormKernels;
+use super::{LayerNormGrad, LayerNormKernels};
 use crate::Result;
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
@@ -28,7 +28,7 @@ impl<E: CpuElement> LayerNormKernels for Cpu<E> {
         cols: usize,
         eps: f64,
         parameters: bool,
-    ) -> Result<(CpuBuffer<E>, Option<(CpuBuffer<E>, CpuBuffer<E>)>)> {
+    ) -> Result<LayerNormGrad<CpuBuffer<E>>> {
         let (x, gamma, grad) = (x.as_slice(), gamma.as_slice(), grad.as_slice());
         let mut sums = CpuBuffer::zeros(if parameters { 2 * cols } else { 0 });
         let dx = CpuBuffer::build(x.len(), |dx| {
@@ -39,7 +39,7 @@ impl<E: CpuElement> LayerNormKernels for Cpu<E> {
             let copy = |part: &[E]| CpuBuffer::build(cols, |out| out.copy_from_slice(part));
             (copy(d_gamma), copy(d_beta))
         });
-        Ok((dx, parameters))
+        Ok(LayerNormGrad { x: dx, parameters })
     }
 }
 

@@ -7,6 +7,15 @@ use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
 
+/// The gradients of a layer normalisation.
+#[derive(Debug)]
+pub struct LayerNormGrad<Buffer> {
+    /// By x.
+    pub x: Buffer,
+    /// By γ and by β, where they were asked for.
+    pub parameters: Option<(Buffer, Buffer)>,
+}
+
 /// Kernels over rows of `cols` elements.
 pub trait LayerNormKernels: Storage {
     /// `x̂ γ + β` of each row, x̂ the standardised row.
@@ -34,7 +43,7 @@ pub trait LayerNormKernels: Storage {
         cols: usize,
         eps: f64,
         parameters: bool,
-    ) -> Result<(Self::Buffer, Option<(Self::Buffer, Self::Buffer)>)>;
+    ) -> Result<LayerNormGrad<Self::Buffer>>;
 }
 
 struct LayerNorm {
@@ -52,7 +61,7 @@ impl<B: Backend> Op<B> for LayerNorm {
             let (backend, cols) = (x.backend(), gamma.shape().len());
             let buffers = (&x.array.buffer, &gamma.array.buffer, &grad.array.buffer);
             let parameters = r.wanted[1] || r.wanted[2];
-            let (dx, d_parameters) =
+            let LayerNormGrad { x: dx, parameters: d_parameters } =
                 backend.layer_norm_grad(buffers.0, buffers.1, buffers.2, cols, self.eps, parameters)?;
             let plain = |buffer, shape| Some(Tensor::from(Array::new(backend, buffer, shape)));
             let (d_gamma, d_beta) = d_parameters.unzip();

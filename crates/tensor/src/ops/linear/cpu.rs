@@ -34,19 +34,8 @@ impl<E: CpuElement> LinearKernels for Cpu<E> {
         if let &[(g, x)] = pairs {
             return Ok(tall_product(g.as_slice(), x.as_slice(), out, inp));
         }
-        let join = |part: fn(&(&CpuBuffer<E>, &CpuBuffer<E>)) -> CpuBuffer<E>| {
-            let parts: Vec<CpuBuffer<E>> = pairs.iter().map(part).collect();
-            CpuBuffer::build(parts.iter().map(|p| p.as_slice().len()).sum(), |joined| {
-                let mut rest = joined;
-                for part in &parts {
-                    let (here, next) = rest.split_at_mut(part.as_slice().len());
-                    here.copy_from_slice(part.as_slice());
-                    rest = next;
-                }
-            })
-        };
-        let (g, x) = (join(|p| p.0.clone()), join(|p| p.1.clone()));
-        Ok(tall_product(g.as_slice(), x.as_slice(), out, inp))
+        let (g, x): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        Ok(tall_product(join(&g).as_slice(), join(&x).as_slice(), out, inp))
     }
 
     fn sum_of_rows(&self, parts: &[&CpuBuffer<E>], width: usize) -> Result<CpuBuffer<E>> {
@@ -61,6 +50,18 @@ impl<E: CpuElement> LinearKernels for Cpu<E> {
             }
         }))
     }
+}
+
+/// Buffers one after the other.
+fn join<E: CpuElement>(parts: &[&CpuBuffer<E>]) -> CpuBuffer<E> {
+    CpuBuffer::build(parts.iter().map(|part| part.as_slice().len()).sum(), |joined| {
+        let mut rest = joined;
+        for part in parts {
+            let (here, next) = rest.split_at_mut(part.as_slice().len());
+            here.copy_from_slice(part.as_slice());
+            rest = next;
+        }
+    })
 }
 
 /// `gᵀ x`: g `[rows, out]`, x `[rows, inp]`.
