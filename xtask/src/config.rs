@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_schedule_is_set_key_by_key_or_as_a_whole() {
         let steps = |settings: &[&str]| match load_settings(settings).unwrap().training.schedule {
-            Schedule::Constant => None,
+            Schedule::Constant {} => None,
             Schedule::WarmupCosine { warmup_steps, .. } => Some(warmup_steps),
         };
         let whole = r#"training.schedule={kind="warmup-cosine", warmup_steps=10, final_ratio=0.5}"#;

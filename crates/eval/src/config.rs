@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
 
+/// Most episodes in a step: far above every use, and far below what no memory would hold.
+const MAX_BATCH: usize = 1 << 16;
+
 /// Budget, optimiser and schedule of one training run; the optimiser is AdamW.
 ///
 /// Only `epochs` and `dataset_size` have to be given. What is left out is as in the published runs of arXiv
@@ -21,7 +24,7 @@ pub struct TrainingConfig {
     /// Fresh episodes of each evaluation, at least 1; `None` means `dataset_size`.
     #[serde(default, alias = "val_episodes", skip_serializing_if = "Option::is_none")]
     pub eval_episodes: Option<usize>,
-    /// Episodes an optimiser step, at least 1; an epoch's last step takes what is left.
+    /// Episodes an optimiser step, from 1 to 65536; an epoch's last step takes what is left.
     #[serde(default = "published_batch_size")]
     pub batch_size: usize,
     /// AdamW's learning rate, before the schedule's factor; finite, at least 0.
@@ -85,6 +88,9 @@ impl TrainingConfig {
         at_least_one("dataset_size", self.dataset_size)?;
         at_least_one("eval_episodes", self.eval_episodes())?;
         at_least_one("batch_size", self.batch_size)?;
+        if self.batch_size > MAX_BATCH {
+            return Err(config_error("batch_size", self.batch_size, format!("at most {MAX_BATCH}")));
+        }
         number("lr", self.lr, "a finite number of at least 0", |v| v >= 0.0)?;
         number("weight_decay", self.weight_decay, "a finite number of at least 0", |v| v >= 0.0)?;
         number("clip_norm", self.clip_norm, "a finite number above 0", |v| v > 0.0)?;
@@ -150,7 +156,7 @@ mod tests {
         assert_eq!((config.batch_size, config.lr, config.weight_decay), (1, 1e-3, 1e-4));
         assert_eq!(
             (config.clip_norm, config.schedule, config.eval_episodes()),
-            (5.0, Schedule::Constant, 50)
+            (5.0, Schedule::Constant {}, 50)
         );
     }
 
@@ -184,6 +190,10 @@ mod tests {
             "unknown variant `cosine`",
         );
         check(
+            r#"{ "epochs": 2, "dataset_size": 5, "schedule": { "kind": "constant", "step": 3 } }"#,
+            "unknown field `step`",
+        );
+        check(
             r#"{ "epochs": 2, "dataset_size": 5, "schedule": { "kind": "warmup-cosine", "warmup": 1 } }"#,
             "unknown field `warmup`",
         );
@@ -209,6 +219,7 @@ mod tests {
         check(|c| c.epochs = 0, Err("epochs is 0; it must be at least 1"));
         check(|c| c.dataset_size = 0, Err("dataset_size is 0; it must be at least 1"));
         check(|c| c.eval_episodes = Some(0), Err("eval_episodes is 0; it must be at least 1"));
+        check(|c| c.batch_size = 65537, Err("batch_size is 65537; it must be at most 65536"));
         check(|c| c.batch_size = 0, Err("batch_size is 0; it must be at least 1"));
         check(|c| c.lr = -0.1, Err("lr is -0.1; it must be a finite number of at least 0"));
         check(|c| c.lr = f64::NAN, Err("lr is NaN; it must be a finite number of at least 0"));

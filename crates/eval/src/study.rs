@@ -131,7 +131,12 @@ impl Study {
                 let records: Vec<RunRecord> = records.iter().filter(of_rule).cloned().collect();
                 rows.push(RuleRow::from_records(&records)?);
             }
-            tables.push(comparison_table(task, &rows));
+            let mut table = comparison_table(task, &rows);
+            let published =
+                if self.credit == Credit::Detached { "" } else { "; the published runs are detached" };
+            table.title =
+                format!("{} ({} protocol, {} credit{published})", table.title, self.protocol, self.credit);
+            tables.push(table);
         }
         Ok(tables)
     }
@@ -157,7 +162,7 @@ impl PlannedRun {
     /// Episodes that the run takes, training and evaluation together.
     pub fn episodes(&self) -> usize {
         let training = &self.config.training;
-        training.epochs * (training.dataset_size + training.eval_episodes())
+        training.epochs.saturating_mul(training.dataset_size.saturating_add(training.eval_episodes()))
     }
 
     /// Trains and evaluates, and writes `NAME.json` and, if the run came to its end, `NAME.safetensors` in
@@ -205,8 +210,16 @@ impl PlannedRun {
         }
         record.wall_seconds = begin.elapsed().as_secs_f64();
         record.write(folder.join(format!("{}.json", self.name)))?;
-        if record.status == RunStatus::Finished {
-            trainer.checkpoint().write(&folder.join(format!("{}.safetensors", self.name)))?;
+        let checkpoint = folder.join(format!("{}.safetensors", self.name));
+        match record.status {
+            RunStatus::Finished => trainer.checkpoint().write(&checkpoint)?,
+            // an earlier run's would stand beside a record that it does not belong to
+            RunStatus::Failed { .. } => match std::fs::remove_file(&checkpoint) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(EvalError::Folder { path: checkpoint, source });
+                }
+                _ => {}
+            },
         }
         Ok(record)
     }

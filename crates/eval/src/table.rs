@@ -156,9 +156,9 @@ impl RuleRow {
             }
             let bad = record.final_metrics.iter().find(|(_, value)| !value.is_finite());
             match (&record.status, bad) {
-                (RunStatus::Failed { reason }, _) => failures.push(reason.clone()),
+                (RunStatus::Failed { reason }, _) => failures.push(format!("seed {}: {reason}", record.seed)),
                 (RunStatus::Finished, Some((name, value))) => {
-                    failures.push(format!("final {name} is {value}"))
+                    failures.push(format!("seed {}: final {name} is {value}", record.seed))
                 }
                 (RunStatus::Finished, None) => {
                     for (name, &value) in &record.final_metrics {
@@ -427,7 +427,12 @@ copying: mean ± population standard deviation
             record(3, &[("loss", f64::NAN)], RunStatus::Finished),
             record(4, &[("loss", 3.0)], RunStatus::Finished),
         ];
-        let want = row("hebbian", &[("loss", &[1.0, 3.0])], 4, &["out of memory", "final loss is NaN"]);
+        let want = row(
+            "hebbian",
+            &[("loss", &[1.0, 3.0])],
+            4,
+            &["seed 2: out of memory", "seed 3: final loss is NaN"],
+        );
         assert_eq!(RuleRow::from_records(&records).unwrap(), want);
     }
 

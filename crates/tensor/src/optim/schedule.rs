@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Result, TensorError};
 
 /// How the learning rate goes over a run, as a factor of its configured value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// The same all along.
-    #[default]
-    Constant,
+    /// The same all along. With braces, so that a setting it does not have is refused.
+    Constant {},
     /// From `1 / warmup_steps` up to 1 in a line over `warmup_steps` steps, then down along half a cosine to
     /// `final_ratio` (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
     WarmupCosine {
@@ -19,6 +18,12 @@ pub enum Schedule {
         /// The factor at the run's end, in [0, 1].
         final_ratio: f64,
     },
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule::Constant {}
+    }
 }
 
 impl Schedule {
@@ -42,7 +47,7 @@ impl Schedule {
     /// The factor at step `step` (from 0) of `total`; after the end, the last one.
     pub fn factor(&self, step: u64, total: u64) -> f64 {
         match *self {
-            Schedule::Constant => 1.0,
+            Schedule::Constant {} => 1.0,
             Schedule::WarmupCosine { warmup_steps, .. } if step < warmup_steps => {
                 (step + 1) as f64 / warmup_steps as f64
             }
@@ -68,8 +73,8 @@ mod tests {
             let got = schedule.factor(step, 110);
             assert!((got - factor).abs() < 1e-15, "{schedule:?} at {step}: {got}, not {factor}");
         };
-        check(Schedule::Constant, 0, 1.0);
-        check(Schedule::Constant, 109, 1.0);
+        check(Schedule::Constant {}, 0, 1.0);
+        check(Schedule::Constant {}, 109, 1.0);
         check(COSINE, 0, 0.1);
         check(COSINE, 4, 0.5);
         check(COSINE, 9, 1.0);
@@ -91,7 +96,7 @@ mod tests {
     fn settings_outside_of_their_ranges_are_named() {
         let validate =
             |warmup_steps, final_ratio| Schedule::WarmupCosine { warmup_steps, final_ratio }.validate(100);
-        assert_eq!(Schedule::Constant.validate(0), Ok(()));
+        assert_eq!(Schedule::Constant {}.validate(0), Ok(()));
         assert_eq!(validate(0, 0.0), Ok(()));
         assert_eq!(validate(99, 1.0), Ok(()));
         check_error(

@@ -377,15 +377,15 @@ impl<B: Backend> Path<B> {
             }
             let copy = self.copies.iter().rfind(|&&(at, _)| at < self.version);
             let from = copy.map_or(0, |&(at, _)| at);
-            if self.growth(from, self.version) > GROWTH_TO_RETREAT {
-                self.replay(from)?;
-                continue;
-            }
-            if self.version == from + 1 && version == from {
+            if version <= from {
                 // what was kept is exact
                 self.fast = copy.map_or_else(|| self.start.clone(), |(_, fast)| Some(fast.clone()));
                 self.version = from;
-                break;
+                continue;
+            }
+            if self.growth(from, self.version) > GROWTH_TO_RETREAT {
+                self.replay(from)?;
+                continue;
             }
             self.version -= 1;
             let here = if self.version == version { g } else { None };
@@ -559,8 +559,8 @@ impl<B: Backend> Op<B> for Update<B> {
             tensor(dp, [batch, out].into()),
             tensor(dq, [batch, inp].into())
         ];
-        if self.index == 0 {
-            // the sweep has come through all updates: α's and β's derivatives are whole
+        if !r.wanted.get(5).copied().unwrap_or(false) {
+            // the sweep goes through no earlier update: α's and β's derivatives are whole
             let (d_alpha, d_beta) = back.credit.by_plastic.clone();
             grads[1] = tensor(d_alpha, [out, inp].into());
             grads[2] = tensor(d_beta, [out].into());

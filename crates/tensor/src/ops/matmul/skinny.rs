@@ -7,6 +7,9 @@ use crate::cpu::simd::{fma, kernel};
 /// Elements of a register, for f32 and the widest instruction set.
 const LANES: usize = 16;
 
+/// Rows whose sums stay in registers together: the episodes of a shard.
+const BLOCK: usize = 8;
+
 /// `c += a m`: a `[rows, k]`, m `[k, n]` with rows `stride` apart, c `[rows, n]`; the sums of up to `ROWS` rows
 /// and `REGS` registers of columns, from column `col`, stay in registers.
 #[inline(always)]
@@ -43,11 +46,11 @@ fn columns<E: CpuElement, const REGS: usize, const FUSED: bool>(
     (k, n, col): (usize, usize, usize),
 ) {
     let at = (k, n, col);
-    let mut blocks = a.chunks_exact(6 * k).zip(c.chunks_exact_mut(6 * n));
+    let mut blocks = a.chunks_exact(BLOCK * k).zip(c.chunks_exact_mut(BLOCK * n));
     for (a, c) in &mut blocks {
-        tile::<E, 6, REGS, FUSED>(a, m, c, at);
+        tile::<E, BLOCK, REGS, FUSED>(a, m, c, at);
     }
-    let done = a.len() / (6 * k) * 6;
+    let done = a.len() / (BLOCK * k) * BLOCK;
     let (a, c) = (&a[done * k..], &mut c[done * n..]);
     match a.len() / k {
         0 => {}
@@ -55,7 +58,9 @@ fn columns<E: CpuElement, const REGS: usize, const FUSED: bool>(
         2 => tile::<E, 2, REGS, FUSED>(a, m, c, at),
         3 => tile::<E, 3, REGS, FUSED>(a, m, c, at),
         4 => tile::<E, 4, REGS, FUSED>(a, m, c, at),
-        _ => tile::<E, 5, REGS, FUSED>(a, m, c, at),
+        5 => tile::<E, 5, REGS, FUSED>(a, m, c, at),
+        6 => tile::<E, 6, REGS, FUSED>(a, m, c, at),
+        _ => tile::<E, 7, REGS, FUSED>(a, m, c, at),
     }
 }
 
@@ -63,9 +68,14 @@ kernel! {
     /// `c = a m`: a `[rows, k]`, m `[k, n]`, c `[rows, n]`, all contiguous, none empty.
     pub(crate) fn rows_times_matrix<E>(a: &[E], m: &[E], c: &mut [E], k: usize, n: usize) {
         let mut col = 0;
-        while col + 4 * LANES <= n {
-            columns::<E, 4, FUSED>(a, m, c, (k, n, col));
-            col += 4 * LANES;
+        // one row alone has to keep as many sums going as eight rows do
+        while a.len() == k && col + 8 * LANES <= n {
+            tile::<E, 1, 8, FUSED>(a, m, c, (k, n, col));
+            col += 8 * LANES;
+        }
+        while col + 2 * LANES <= n {
+            columns::<E, 2, FUSED>(a, m, c, (k, n, col));
+            col += 2 * LANES;
         }
         while col + LANES <= n {
             columns::<E, 1, FUSED>(a, m, c, (k, n, col));
