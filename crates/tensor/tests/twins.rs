@@ -237,7 +237,8 @@ impl Course {
         let [batch, out, inp] = self.sizes;
         let (alpha, beta) = (v.leaf("α", [out, inp])?, v.leaf("β", [out])?);
         let mut fast = F::start(self.sizes, None)?;
-        let (eta, p, q) = (v.leaf_in("η", self.eta, [batch])?, v.leaf("p", [batch, out])?, v.leaf("q", [batch, inp])?);
+        let (eta, p, q) =
+            (v.leaf_in("η", self.eta, [batch])?, v.leaf("p", [batch, out])?, v.leaf("q", [batch, inp])?);
         fast.update([&eta, &alpha, &beta, &p, &q])?;
         let mut outputs = Vec::new();
         for _ in 0..self.steps {
@@ -255,12 +256,7 @@ impl Course {
 fn check_course(name: &str, course: Course) {
     let tolerance = if course.eta.1 > 0.1 { 1e-7 } else { 1e-9 };
     let name = format!("{name}, {:?}, {} steps, η {:?}", course.sizes, course.steps, course.eta);
-    check(
-        &name,
-        tolerance,
-        |v| course.follow::<FastTrajectory<Cpu<f64>>>(v),
-        |v| course.follow::<Plain>(v),
-    );
+    check(&name, tolerance, |v| course.follow::<FastTrajectory<Cpu<f64>>>(v), |v| course.follow::<Plain>(v));
 }
 
 #[test]
@@ -289,7 +285,10 @@ fn fast_weights_start_where_they_are_put_or_cut() {
         for detached in [0, 1, 17, 39] {
             let course = Course { detached: Some(detached), closed: true, ..course };
             check_course(&format!("cut before {detached}"), course);
-            check_course(&format!("cut unread before {detached}"), Course { reads: |t, _| (t + 1) % 2, ..course });
+            check_course(
+                &format!("cut unread before {detached}"),
+                Course { reads: |t, _| (t + 1) % 2, ..course },
+            );
         }
     }
 }
@@ -306,7 +305,11 @@ fn transposed_reads_are_differentiable() {
 }
 
 /// Untracked updates, then tracked ones, of the trajectory itself, of a clone, or after a release.
-fn later_history<F: Fast>(v: &mut Variables, untracked: usize, turn: impl FnOnce(F) -> Result<F>) -> Result<Vec<Real>> {
+fn later_history<F: Fast>(
+    v: &mut Variables,
+    untracked: usize,
+    turn: impl FnOnce(F) -> Result<F>,
+) -> Result<Vec<Real>> {
     let [batch, out, inp] = [2, 5, 18];
     let (alpha, beta) = (v.leaf("α", [out, inp])?, v.leaf("β", [out])?);
     let mut fast = F::start([batch, out, inp], None)?;
@@ -316,15 +319,16 @@ fn later_history<F: Fast>(v: &mut Variables, untracked: usize, turn: impl FnOnce
         let (p, q) = (v.leaf("p", [batch, out])?, v.leaf("q", [batch, inp])?);
         match tracked {
             true => fast.update([&eta, &alpha, &beta, &p, &q]),
-            false => {
-                fast.update([&eta.detach(), &alpha.detach(), &beta.detach(), &p.detach(), &q.detach()])
-            }
+            false => fast.update([&eta.detach(), &alpha.detach(), &beta.detach(), &p.detach(), &q.detach()]),
         }
     };
     for _ in 0..untracked {
         step(&mut fast, v, false)?;
     }
     let mut fast = turn(fast)?;
+    if untracked > 1 {
+        outputs.push(fast.read(&v.leaf("x", [batch, inp])?)?);
+    }
     for _ in 0..5 {
         step(&mut fast, v, true)?;
         outputs.push(fast.read(&v.leaf("x", [batch, inp])?)?);
@@ -340,6 +344,8 @@ fn a_history_may_begin_late() {
         check("untracked first", 1e-9, |v| later_history::<InPlace>(v, untracked, Ok), twin);
         check("a clone", 1e-9, |v| later_history::<InPlace>(v, untracked, |fast| Ok(fast.clone())), twin);
         let settled = |fast: InPlace| fast.settle().map(|()| fast);
+        let read = |fast: InPlace| fast.read(&Real::zeros(&CPU, [2, 18])?).map(|_| fast);
+        check("read first", 1e-9, |v| later_history::<InPlace>(v, untracked, read), twin);
         check("settled first", 1e-9, |v| later_history::<InPlace>(v, untracked, settled), twin);
     }
 }
@@ -619,7 +625,7 @@ fn steps_are_slices() {
         };
         check_both_orders(
             &format!("step, {steps} steps"),
-            over(|x, t| x.step(t), |steps| Real::stack_steps(steps)),
+            over(|x, t| x.step(t), Real::stack_steps),
             over(slice, concat),
         );
     }

@@ -154,7 +154,9 @@ impl<B: Backend> FastTrajectory<B> {
         }
         let version = path.changes.len();
         let value = path.read_at(version, &x.array, bias)?;
-        path.recorded |= x.is_tracked();
+        if x.is_tracked() {
+            path.begin();
+        }
         drop(path);
         let op = Read { path: Rc::clone(&self.path), version, value: value.clone(), bias };
         self.record(op, x, value)
@@ -187,9 +189,11 @@ impl<B: Backend> FastTrajectory<B> {
                 return Err(tensor.unsuitable("fast weights", format!("{name} is {shape} here")));
             }
         }
-        path.recorded |= [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) || self.token.is_some();
         if !path.recorded {
             path.forget()?;
+        }
+        if self.token.is_some() || [eta, alpha, beta, p, q].iter().any(|t| t.is_tracked()) {
+            path.begin();
         }
         let index = path.changes.len();
         if index == 0 {
@@ -277,6 +281,20 @@ impl<B: Backend> Path<B> {
         (self.version, self.carried) = (0, 0);
         self.start = None;
         Ok(())
+    }
+
+    /// From here on somebody may come back, though not to before: what was forgotten is not known any more. All
+    /// changes have been carried out.
+    fn begin(&mut self) {
+        if self.recorded {
+            return;
+        }
+        self.recorded = true;
+        match (self.version, &self.fast) {
+            (0, fast) => self.start = fast.clone(),
+            (version, Some(fast)) => self.copies = vec![(version, fast.clone())],
+            (_, None) => {}
+        }
     }
 
     /// Carries out all changes.
