@@ -412,6 +412,26 @@ fn a_clone_is_independent() {
     assert_eq!(values(&fast), before, "a clone's update left the original alone");
 }
 
+#[test]
+fn a_tracked_derivative_of_a_read_that_an_update_has_followed_is_refused() {
+    let mut v = Variables::new();
+    let mut fast = FastTrajectory::new(&CPU, 2, 3, 4, None);
+    let mut update = |fast: &mut FastTrajectory<Cpu<f64>>| {
+        let (eta, alpha) = (v.leaf_in("η", LARGE, [2]).unwrap(), v.constant([3, 4]).unwrap());
+        let (beta, p, q) =
+            (v.constant([3]).unwrap(), v.leaf("p", [2, 3]).unwrap(), v.constant([2, 4]).unwrap());
+        fast.update([&eta, &alpha, &beta, &p, &q]).unwrap();
+        v.leaf("x", [2, 4]).unwrap()
+    };
+    let x = update(&mut fast);
+    let read = fast.read(&x).unwrap().sum().unwrap();
+    assert!(grad(&read, &[&x], GradMode::Tracked).is_ok(), "before the next update it has one");
+    update(&mut fast);
+    let error = grad(&read, &[&x], GradMode::Tracked).unwrap_err().to_string();
+    assert!(error.contains("fast weights in place has no second derivative"), "{error}");
+    assert!(grad(&read, &[&x], GradMode::Plain).is_ok(), "the plain one is always there");
+}
+
 /// Attention to a sequence so far, kept in whatever way.
 trait Attention {
     fn extend(&mut self, qkv: &Real) -> Result<()>;

@@ -88,6 +88,7 @@ impl<B: Backend> Clone for FastTrajectory<B> {
         let mut here = copy.path.borrow_mut();
         here.plastic = path.plastic.clone();
         here.changes = path.changes[path.version..].to_vec();
+        here.carried = path.carried.saturating_sub(path.version);
         drop(here);
         copy
     }
@@ -480,7 +481,9 @@ impl<B: Backend> Op<B> for Read<B> {
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
         let through_fast = r.wanted.get(1).copied().unwrap_or(false);
         if !r.is_plain() {
-            refuse_second_order(through_fast)?;
+            // recorded now, a transposed read would stand after later updates, and be taken for one that follows them
+            let late = r.inputs.len() > 1 && self.path.borrow().changes.len() > self.version;
+            refuse_second_order(through_fast || late)?;
             return Ok(smallvec![Some(transposed(&self.path, self.version, grad, r.inputs.get(1))?), None]);
         }
         let mut path = self.path.borrow_mut();
