@@ -39,6 +39,19 @@ pub enum Targets {
     Values(Vec<f32>),
 }
 
+/// The images of a batch of `B` episodes: one at every step.
+///
+/// A model encodes them, and puts each embedding in front of its step's inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpisodeImages {
+    /// Channels, height and width of an image.
+    pub shape: [usize; 3],
+    /// `[B, T, channels, height, width]`, row-major, normalised.
+    pub pixels: Vec<f32>,
+    /// Steps from the first that show support images; the rest show queries. The two are encoded as two groups.
+    pub support: usize,
+}
+
 /// A batch of episodes of equal length and layout, episode-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpisodeBatch {
@@ -52,6 +65,8 @@ pub struct EpisodeBatch {
     pub output_width: usize,
     /// `[B, T, input_width]`, row-major.
     pub inputs: Vec<f32>,
+    /// The images of an image task.
+    pub images: Option<EpisodeImages>,
     /// The wanted outputs.
     pub targets: Targets,
     /// The phase of every step, length `T`; the same for every episode.
@@ -83,6 +98,10 @@ impl EpisodeBatch {
         EpisodeBatch {
             batch: episodes.len(),
             inputs: self.inputs[of_width(self.input_width)].to_vec(),
+            images: self.images.as_ref().map(|images| EpisodeImages {
+                pixels: images.pixels[of_width(images.shape.iter().product())].to_vec(),
+                ..*images
+            }),
             targets: match &self.targets {
                 Targets::Classes(classes) => Targets::Classes(classes[of_width(1)].to_vec()),
                 Targets::Values(values) => Targets::Values(values[of_width(self.output_width)].to_vec()),

@@ -141,6 +141,7 @@ impl EpisodeSource for CopyingEpisodes {
             output_width: self.output_width(),
             inputs,
             targets: Targets::Classes(classes),
+            images: None,
             phases: self.phases(),
         })
     }

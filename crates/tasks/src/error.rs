@@ -46,4 +46,13 @@ pub enum TaskError {
         /// Numbers a step, in the array that did not fit.
         width: usize,
     },
+
+    /// An image set contradicts itself.
+    #[error("image set {name}: {problem}")]
+    ImageSet {
+        /// The set's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
 }

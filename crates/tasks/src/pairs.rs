@@ -57,6 +57,7 @@ impl PairLayout {
             output_width: 1,
             inputs,
             targets: Targets::Values(values),
+            images: None,
             phases: self.phases(),
         })
     }

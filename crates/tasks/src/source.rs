@@ -9,6 +9,8 @@ use crate::{EpisodeBatch, Phase, TaskError};
 pub enum LossKind {
     /// Outputs are the logits of classes: [`Targets::Classes`](crate::Targets::Classes).
     CrossEntropy,
+    /// The same, but steps of the [`Recall`](Phase::Recall) phase alone count.
+    QueryCrossEntropy,
     /// Outputs are values: [`Targets::Values`](crate::Targets::Values).
     SquaredError,
 }
@@ -20,6 +22,12 @@ pub trait EpisodeSource: Send + Sync {
 
     /// Inputs a step.
     fn input_width(&self) -> usize;
+
+    /// Channels, height and width of the image of every step, in the tasks whose steps show one
+    /// ([`EpisodeBatch::images`]).
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        None
+    }
 
     /// Outputs wanted of a model at every step.
     fn output_width(&self) -> usize;
