@@ -15,6 +15,7 @@
 
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, PlasticLinear, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
+use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
@@ -121,7 +122,7 @@ impl<B: Backend> PlasticState<B> {
         let mut sums: Vec<Tensor<B>> = Vec::new();
         for fast in &mut self.fast {
             fast.settle()?;
-            for (t, norm) in fast.take_norms().into_iter().enumerate() {
+            for (t, norm) in fast.take_norms()?.into_iter().enumerate() {
                 match sums.get_mut(t) {
                     Some(sum) => *sum = sum.add(&norm)?,
                     None => sums.push(norm),
@@ -385,8 +386,9 @@ impl<B: Backend> PlasticTransformer<B> {
 
     /// Reads a whole sequence `[B, T, input_dim]`, or the next T steps of one.
     ///
-    /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must. The
-    /// numbers are those of [`step`](SequenceModel::step), up to rounding.
+    /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must, and where the
+    /// outer gradient does not see the updates, again at once for that gradient. The numbers are those of
+    /// [`step`](SequenceModel::step), up to rounding.
     ///
     /// # Errors
     /// [`ModelError::Input`] when the input has not the state's batch or the model's width, and
@@ -401,12 +403,13 @@ impl<B: Backend> PlasticTransformer<B> {
         }
         let steps = shape[1];
         if self.config.rule == Rule::None {
-            let raw = self.raw_at_once(inputs, state)?;
-            state.step += steps;
-            return Ok(SequenceOutput {
-                outputs: raw.slice(2, 0, self.config.output_dim)?,
-                diagnostics: None,
-            });
+            return self.forward_at_once(inputs, state, None);
+        }
+        if self.training
+            && state.fast.iter().all(FastWeights::is_zero)
+            && self.updates_are_few_constants(steps)?
+        {
+            return self.forward_twice(inputs, state);
         }
         for fast in state.fast.iter_mut().filter(|fast| fast.is_zero()) {
             *fast = self.fresh_fast_weights(Some(steps));
@@ -432,6 +435,67 @@ impl<B: Backend> PlasticTransformer<B> {
         Ok(SequenceOutput { outputs, diagnostics })
     }
 
+    /// Whether a sequence of `steps` steps is one whose updates the outer gradient does not see, and whose fast weights
+    /// can be kept as the history of those updates.
+    fn updates_are_few_constants(&self, steps: usize) -> Result<bool> {
+        if self.plasticity.credit != Credit::Detached || self.config.eta0 > LARGEST_ETA_IN_PLACE {
+            return Ok(false);
+        }
+        for layer in self.blocks.iter().flat_map(Block::plastic_layers) {
+            if FastHistory::plasticity(&layer.alpha, &layer.beta, steps)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A sequence whose updates are constants to the outer gradient: step by step with nothing tracked, to learn the
+    /// updates, then tracked and all at once.
+    fn forward_twice(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
+        let scout = self.detached();
+        let mut ahead = PlasticState { noise: state.noise.clone(), ..scout.init_state(state.batch) };
+        let seen = scout.forward(&inputs.detach(), &mut ahead)?;
+        state.fast = ahead.fast;
+        self.forward_at_once(inputs, state, seen.diagnostics)
+    }
+
+    /// The same model with nothing tracked.
+    fn detached(&self) -> Self {
+        let linear = |l: &Linear<B>| Linear { weight: l.weight.detach(), bias: l.bias.detach() };
+        let norm = |n: &LayerNorm<B>| LayerNorm { weight: n.weight.detach(), bias: n.bias.detach() };
+        let plastic = |p: &PlasticLinear<B>| PlasticLinear {
+            weight: p.weight.detach(),
+            bias: p.bias.detach(),
+            alpha: p.alpha.detach(),
+            beta: p.beta.detach(),
+        };
+        let block = |b: &Block<B>| Block {
+            ln1: norm(&b.ln1),
+            self_attn: Attention {
+                in_proj: linear(&b.self_attn.in_proj),
+                out_proj: linear(&b.self_attn.out_proj),
+                num_heads: b.self_attn.num_heads,
+            },
+            ln2: norm(&b.ln2),
+            fc1: plastic(&b.fc1),
+            fc2: plastic(&b.fc2),
+        };
+        Self {
+            config: self.config.clone(),
+            input_proj: linear(&self.input_proj),
+            blocks: self.blocks.iter().map(block).collect(),
+            final_ln: norm(&self.final_ln),
+            head: linear(&self.head),
+            internal_proj: self.internal_proj.as_ref().map(Tensor::detach),
+            plasticity: Plasticity {
+                rule: self.config.rule.build(),
+                neuromodulation: self.plasticity.neuromodulation,
+                credit: self.plasticity.credit,
+            },
+            training: false,
+        }
+    }
+
     /// Fast weights before the first of `steps` steps, if that is known.
     fn fresh_fast_weights(&self, steps: Option<usize>) -> FastWeights<B> {
         match steps {
@@ -442,17 +506,24 @@ impl<B: Backend> PlasticTransformer<B> {
         }
     }
 
-    /// The head's `[outputs; g; aux]` for the next S steps of a model without plasticity: `[B, S, head_dim]`.
-    fn raw_at_once(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<Tensor<B>> {
+    /// The next S steps at once: of a model without plasticity, or whose updates along them are known already.
+    fn forward_at_once(
+        &self,
+        inputs: &Tensor<B>,
+        state: &mut PlasticState<B>,
+        diagnostics: Option<Diagnostics<B>>,
+    ) -> Result<SequenceOutput<B>> {
         let mut x = self.input_proj.forward(inputs)?;
-        let zero = [FastWeights::zero(), FastWeights::zero()];
-        for (i, (block, cache)) in self.blocks.iter().zip(&mut state.caches).enumerate() {
+        let fast = state.fast.chunks_exact(2);
+        for (i, ((block, cache), fast)) in self.blocks.iter().zip(&mut state.caches).zip(fast).enumerate() {
             let mut noise = Noise::of_block(state.noise.as_mut(), i);
             x = block.attend(&x, cache, &mut noise)?;
             let z = block.ln2.forward(&x)?;
-            x = block.feed_forward(&x, z, &zero, &mut noise, &mut Vec::new(), &|y| y)?;
+            x = block.feed_forward(&x, z, fast, &mut noise, &mut Vec::new(), &|y| y)?;
         }
-        self.head.forward(&self.final_ln.forward(&x)?)
+        state.step += inputs.shape()[1];
+        let raw = self.head.forward(&self.final_ln.forward(&x)?)?;
+        Ok(SequenceOutput { outputs: raw.slice(2, 0, self.config.output_dim)?, diagnostics })
     }
 
     /// One step from block 0's feed-forward on, x and `z = LN2(x)` `[B, d]` being its input: the head's `[outputs; g;
@@ -553,7 +624,7 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
         let (raw, modulation) = self.plastic_step(x, z, state)?;
         for fast in &mut state.fast {
             // nobody asked for the norms of a single step
-            fast.take_norms();
+            fast.take_norms()?;
         }
         Ok(StepOutput { outputs: raw.slice(1, 0, self.config.output_dim)?, modulation })
     }

@@ -1,6 +1,7 @@
 //! Fast weights: a matrix and a bias an episode, which live for one sequence.
 
 use plastica_tensor::ops::fast::FastTrajectory;
+use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::ops::outer::decay_outer;
 use plastica_tensor::{Backend, Tensor};
 
@@ -8,13 +9,14 @@ use crate::{RankOne, Result, RuleError};
 
 /// A layer's fast weights, for a batch of `B` episodes: F `[B, out, in]` and c `[B, out]`, zero at first.
 ///
-/// They are kept in place ([`FastTrajectory`]): one F, changed step by step and taken back on the way back. The
+/// They are kept in place ([`FastTrajectory`]): one F, changed step by step and taken back on the way back. In a
+/// short sequence whose updates are constants, the list of the updates stands for F ([`FastHistory`]). The
 /// [`plain`](Self::plain) kind makes a new F at every step, as the equations are written; it is slower and keeps
 /// every F on the tape, but has derivatives of every order, and a rate η of exactly 1.
 #[derive(Debug, Clone)]
 pub struct FastWeights<B: Backend> {
     kind: Kind<B>,
-    /// ‖F‖² of the plain kind after its updates, until taken.
+    /// ‖F‖² after updates that the kind itself does not remember, until taken.
     norms: Vec<Tensor<B>>,
 }
 
@@ -23,6 +25,7 @@ enum Kind<B: Backend> {
     /// Zero, to be kept in place from the first update on, of a sequence of so many steps if that is known.
     Zero(Option<usize>),
     InPlace(FastTrajectory<B>),
+    History(FastHistory<B>),
     Plain(Option<(Tensor<B>, Tensor<B>)>),
 }
 
@@ -82,12 +85,14 @@ impl<B: Backend> FastWeights<B> {
         Ok(match &self.kind {
             Kind::Zero(_) => None,
             Kind::InPlace(path) => path.get()?.map(|(weight, bias)| (weight.into(), bias.into())),
+            Kind::History(history) => history.get()?.map(|(weight, bias)| (weight.into(), bias.into())),
             Kind::Plain(set) => set.clone(),
         })
     }
 
     /// Adds `F x + c` to `y`: what the fast weights contribute to the layer's output. `x` is `[B, in]`, `y`
-    /// `[B, out]`.
+    /// `[B, out]`; or they are `[B, T, ..]`, and the fast weights zero or a whole sequence's
+    /// [history](Self::is_history), of which step t reads what came before it.
     ///
     /// # Errors
     /// When the shapes don't fit.
@@ -95,6 +100,7 @@ impl<B: Backend> FastWeights<B> {
         match &self.kind {
             Kind::Zero(_) | Kind::Plain(None) => Ok(y),
             Kind::InPlace(path) => Ok(y.add(&path.read(x)?)?),
+            Kind::History(history) => Ok(history.add_to(y, x)?),
             Kind::Plain(Some((weight, bias))) => {
                 let (batch, inp) = x.shape().rows_cols();
                 let read = weight.matmul(&x.reshape([batch, inp, 1])?)?.reshape(bias.shape())?;
@@ -114,13 +120,32 @@ impl<B: Backend> FastWeights<B> {
         beta: &Tensor<B>,
         RankOne { p, q }: &RankOne<B>,
     ) -> Result<()> {
-        if let Kind::Zero(steps) = self.kind {
-            let ((batch, out), (_, inp)) = (p.shape().rows_cols(), q.shape().rows_cols());
-            self.kind = Kind::InPlace(FastTrajectory::new(p.backend(), batch, out, inp, steps));
+        let constant = ![eta, alpha, beta, p, q].into_iter().any(Tensor::is_tracked);
+        match &self.kind {
+            &Kind::Zero(steps) => {
+                let ((batch, out), (_, inp)) = (p.shape().rows_cols(), q.shape().rows_cols());
+                let history = match steps.filter(|_| constant) {
+                    Some(steps) => FastHistory::new(alpha, beta, batch, steps)?,
+                    None => None,
+                };
+                self.kind = match history {
+                    Some(history) => Kind::History(history),
+                    None => Kind::InPlace(FastTrajectory::new(p.backend(), batch, out, inp, steps)),
+                };
+            }
+            // longer than was said, or no longer constant: on from F itself
+            Kind::History(history) if !(constant && history.has_room()) => {
+                if let Some((weight, bias)) = history.get()? {
+                    self.norms = self.take_norms()?;
+                    self.kind = Kind::InPlace(FastTrajectory::from_parts(&weight, &bias)?);
+                }
+            }
+            _ => {}
         }
         match &mut self.kind {
             Kind::Zero(_) => {}
             Kind::InPlace(path) => path.update([eta, alpha, beta, p, q])?,
+            Kind::History(history) => history.update(eta, p, q)?,
             Kind::Plain(set) => {
                 let column = eta.reshape([eta.shape().len(), 1])?;
                 let grown = p.mul(beta)?.mul(&column)?;
@@ -138,13 +163,13 @@ impl<B: Backend> FastWeights<B> {
         Ok(())
     }
 
-    /// Cuts them from their history: constants from here on.
+    /// Cuts them from what they were made of: constants from here on.
     ///
     /// # Errors
     /// Device errors.
     pub fn detach(&mut self) -> Result<()> {
         match &mut self.kind {
-            Kind::Zero(_) | Kind::Plain(None) => {}
+            Kind::Zero(_) | Kind::History(_) | Kind::Plain(None) => {}
             Kind::InPlace(path) => path.detach()?,
             Kind::Plain(Some((weight, bias))) => (*weight, *bias) = (weight.detach(), bias.detach()),
         }
@@ -169,11 +194,22 @@ impl<B: Backend> FastWeights<B> {
 
     /// `‖F‖²` `[B]` after each update that has been carried out since this was last called, plain. An update is
     /// carried out at the read that follows it, or by [`settle`](Self::settle); the norm then costs nothing more.
-    pub fn take_norms(&mut self) -> Vec<Tensor<B>> {
-        match &self.kind {
-            Kind::InPlace(path) => path.take_norms().into_iter().map(Tensor::from).collect(),
-            Kind::Zero(_) | Kind::Plain(_) => std::mem::take(&mut self.norms),
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn take_norms(&mut self) -> Result<Vec<Tensor<B>>> {
+        let mut norms = std::mem::take(&mut self.norms);
+        match &mut self.kind {
+            Kind::InPlace(path) => norms.extend(path.take_norms().into_iter().map(Tensor::from)),
+            Kind::History(history) => norms.extend(history.take_norms()?.into_iter().map(Tensor::from)),
+            Kind::Zero(_) | Kind::Plain(_) => {}
         }
+        Ok(norms)
+    }
+
+    /// Whether the updates so far are kept as their history, so that a whole sequence can be read at once.
+    pub fn is_history(&self) -> bool {
+        matches!(self.kind, Kind::History(_))
     }
 
     /// Carries out the last update now, not at the next read.
@@ -183,7 +219,7 @@ impl<B: Backend> FastWeights<B> {
     pub fn settle(&self) -> Result<()> {
         match &self.kind {
             Kind::InPlace(path) => Ok(path.settle()?),
-            Kind::Zero(_) | Kind::Plain(_) => Ok(()),
+            Kind::Zero(_) | Kind::History(_) | Kind::Plain(_) => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How strongly to learn now: the neuromodulator.
 
+use plastica_tensor::ops::rank_one::rank_one_norms;
 use plastica_tensor::{Backend, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -66,11 +67,11 @@ impl Neuromodulation {
     pub fn modulate<B: Backend>(&self, g: &Tensor<B>, changes: &[RankOne<B>]) -> Result<Modulation<B>> {
         let gate = g.sigmoid()?;
         let batch = g.shape();
-        let mut squares = Tensor::zeros(g.backend(), batch)?;
-        for RankOne { p, q } in changes {
-            let square = |t: &Tensor<B>| t.square()?.sum_axis(1)?.reshape(batch);
-            squares = squares.add(&square(p)?.mul(&square(q)?)?)?;
-        }
+        let squares = if changes.is_empty() {
+            Tensor::zeros(g.backend(), batch)?
+        } else {
+            rank_one_norms(&changes.iter().map(|RankOne { p, q }| (p, q)).collect::<Vec<_>>())?
+        };
         let norm = squares.shift(NORM_FLOOR)?.sqrt()?;
         let ones = Tensor::zeros(g.backend(), batch)?.shift(self.max_norm)?;
         let clip = ones.div(&norm.shift(1e-8)?)?.at_most(1.0)?;

@@ -9,11 +9,11 @@ use std::fmt::Debug;
 
 use crate::Result;
 use crate::ops::{
-    attention::AttentionKernels, convolution::ConvolutionKernels, fast::FastKernels,
+    attention::AttentionKernels, convolution::ConvolutionKernels, fast::FastKernels, history::HistoryKernels,
     indexing::IndexingKernels, layer_norm::LayerNormKernels, layout::LayoutKernels, linear::LinearKernels,
     map::MapKernels, matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels,
-    pooling::PoolingKernels, reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels,
-    zip::ZipKernels,
+    pooling::PoolingKernels, rank_one::RankOneKernels, reduce::ReduceKernels, softmax::SoftmaxKernels,
+    steps::StepKernels, zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -105,6 +105,7 @@ pub trait Backend:
     + NormalizeKernels
     + AttentionKernels
     + FastKernels
+    + HistoryKernels
     + IndexingKernels
     + LayerNormKernels
     + LinearKernels
@@ -112,6 +113,7 @@ pub trait Backend:
     + ConvolutionKernels
     + PoolingKernels
     + OuterKernels
+    + RankOneKernels
     + OptimiserKernels
 {
 }
@@ -127,6 +129,8 @@ impl<T> Backend for T where
         + NormalizeKernels
         + AttentionKernels
         + FastKernels
+        + HistoryKernels
+        + HistoryKernels
         + IndexingKernels
         + LayerNormKernels
         + LinearKernels
@@ -134,6 +138,8 @@ impl<T> Backend for T where
         + ConvolutionKernels
         + PoolingKernels
         + OuterKernels
+        + RankOneKernels
+        + RankOneKernels
         + OptimiserKernels
 {
 }

@@ -1,6 +1,7 @@
 //! Every operation's derivatives of first, second and third order against finite differences, in f64.
 
 use plastica_tensor::ops::outer::decay_outer;
+use plastica_tensor::ops::rank_one::rank_one_norms;
 use plastica_tensor::{Array, Cpu, GradMode, Result, Shape, Tape, Tensor, dropout_mask, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -265,6 +266,14 @@ fn fast_weights() {
         let read = fast.matmul(&x[3].reshape([2, 4, 1])?)?.reshape([2, 3])?;
         decay_outer(Some(&fast), &x[0], &x[1], &read, &x[3])
     });
+}
+
+#[test]
+fn norms_of_rank_one() {
+    let (p, q) = ((Any, &[2, 3][..]), (Any, &[2, 4][..]));
+    check("one pair", &[p, q], |x| rank_one_norms(&[(&x[0], &x[1])]));
+    check("two pairs", &[p, q, (Any, &[2, 1]), p], |x| rank_one_norms(&[(&x[0], &x[1]), (&x[2], &x[3])]));
+    check("one row twice", &[p], |x| rank_one_norms(&[(&x[0], &x[0])]));
 }
 
 #[test]

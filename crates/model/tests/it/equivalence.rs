@@ -6,7 +6,7 @@ use plastica_model::{
     Diagnostics, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, SequenceModel,
 };
 use plastica_rules::{Credit, Modulation, Rule};
-use plastica_tensor::{Backend, Cpu, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Array, Backend, Cpu, GradMode, Tape, Tensor, grad};
 
 use crate::support::{distance, perturbed, random, small, wide};
 
@@ -221,6 +221,31 @@ fn a_sequence_may_be_read_in_pieces() {
             read(&config, precision, How::InTwo(first)).0.assert_close(&at_once, tolerance);
         }
     });
+}
+
+/// Where the outer gradient does not see the updates and α and β are one number each, a short sequence is read twice,
+/// the second time at once: like the same steps one at a time, or in pieces.
+#[test]
+fn a_short_sequence_of_constant_updates_is_its_steps() {
+    for rule in [Rule::Hebbian, Rule::Gradient] {
+        for dropout in [0.0, 0.3] {
+            let config = ModelConfig { dropout, eta0: 0.5, ..small(rule) };
+            let mut trial = Trial::new(&Cpu::<f64>::new(), config, 3, 3);
+            trial.credit = Credit::Detached;
+            let names = trial.parameters.names().to_vec();
+            for (name, array) in names.iter().zip(trial.parameters.arrays_mut()) {
+                let value = if name.ends_with("alpha") { 0.7 } else { -0.4 };
+                if name.ends_with("alpha") || name.ends_with("beta") {
+                    *array = Array::full(&Cpu::<f64>::new(), value, array.shape()).unwrap();
+                }
+            }
+            let at_once = trial.read(How::AtOnce);
+            trial.read(How::StepByStep).assert_close(&at_once, F64);
+            for first in [1, 2] {
+                trial.read(How::InTwo(first)).assert_close(&at_once, F64);
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::CpuElement;
+use super::transpose::transpose;
 
 /// Most bytes a thread's pool keeps, an element type.
 const POOL_BYTES: usize = 512 << 20;
@@ -45,9 +46,12 @@ struct Block<E: CpuElement> {
 
 impl<E: CpuElement> Drop for Block<E> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
-        // a thread that is going away has no pool any more; the vector is then freed
-        E::with_pool(|pool| pool.borrow_mut().put(values));
+        let (values, transposed) = (std::mem::take(&mut self.values), self.transposed.take());
+        // a thread that is going away has no pool any more; the vectors are then freed
+        E::with_pool(|pool| {
+            pool.borrow_mut().put(values);
+            transposed.into_iter().for_each(|values| pool.borrow_mut().put(values));
+        });
     }
 }
 
@@ -67,13 +71,16 @@ impl<E: CpuElement> From<Vec<E>> for CpuBuffer<E> {
     }
 }
 
+/// A vector of the pool, or a new one; what its elements are is unspecified.
+fn taken<E: CpuElement>(len: usize) -> Vec<E> {
+    E::with_pool(|pool| pool.borrow_mut().take(len)).flatten().unwrap_or_else(|| vec![E::zero(); len])
+}
+
 impl<E: CpuElement> CpuBuffer<E> {
     /// A buffer whose every element `write` sets. What the elements are before is unspecified: some
     /// earlier buffer's.
     pub(crate) fn build(len: usize, write: impl FnOnce(&mut [E])) -> Self {
-        let mut values = E::with_pool(|pool| pool.borrow_mut().take(len))
-            .flatten()
-            .unwrap_or_else(|| vec![E::zero(); len]);
+        let mut values = taken(len);
         write(&mut values);
         Self::from(values)
     }
@@ -92,20 +99,17 @@ impl<E: CpuElement> CpuBuffer<E> {
             *self = Self::build(self.0.values.len(), |out| out.copy_from_slice(self.as_slice()));
         }
         let block = Arc::get_mut(&mut self.0).expect("nobody else has seen it yet");
-        block.transposed.take();
+        if let Some(outdated) = block.transposed.take() {
+            E::with_pool(|pool| pool.borrow_mut().put(outdated));
+        }
         &mut block.values
     }
 
     /// The values, a matrix `[rows, cols]`, transposed. Computed once and kept until the buffer is written.
     pub(crate) fn transposed(&self, rows: usize, cols: usize) -> &[E] {
         self.0.transposed.get_or_init(|| {
-            let values = self.as_slice();
-            let mut transposed = vec![E::zero(); values.len()];
-            for (r, row) in values.chunks_exact(cols.max(1)).enumerate() {
-                for (c, &x) in row.iter().enumerate() {
-                    transposed[c * rows + r] = x;
-                }
-            }
+            let mut transposed = taken(self.as_slice().len());
+            transpose(self.as_slice(), &mut transposed, rows, cols);
             transposed
         })
     }

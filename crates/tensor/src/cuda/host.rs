@@ -5,8 +5,10 @@ use super::{Cuda, CudaBuffer};
 use crate::cpu::{Cpu, CpuBuffer};
 use crate::ops::attention::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
 use crate::ops::fast::{Advanced, Change, Credit, FastKernels, FastSizes, Plastic, Term};
+use crate::ops::history::{Changes, HistoryKernels};
 use crate::ops::layer_norm::{LayerNormGrad, LayerNormKernels};
 use crate::ops::linear::LinearKernels;
+use crate::ops::rank_one::RankOneKernels;
 use crate::ops::steps::StepKernels;
 use crate::{Result, Storage};
 
@@ -301,5 +303,63 @@ impl AttentionKernels for Cuda {
             CPU.attend_back(step, &self.down_cache(pair)?, &mut on_host, &self.down(grad)?, len, sizes)?;
         *back = self.up_cache(&on_host)?;
         self.up(&d_qkv)
+    }
+}
+
+impl HistoryKernels for Cuda {
+    fn uniform(&self, _: &CudaBuffer) -> Result<Option<f32>> {
+        Ok(None)
+    }
+
+    fn append_change(
+        &self,
+        changes: &mut Changes<CudaBuffer>,
+        change: Change<'_, CudaBuffer>,
+        t: usize,
+        capacity: usize,
+        sizes: FastSizes,
+    ) -> Result<()> {
+        let Changes { p, q, weights } = changes;
+        let mut host = Changes { p: self.down(p)?, q: self.down(q)?, weights: self.down(weights)? };
+        let [eta, dp, dq] = [self.down(change.eta)?, self.down(change.p)?, self.down(change.q)?];
+        CPU.append_change(&mut host, Change { eta: &eta, p: &dp, q: &dq }, t, capacity, sizes)?;
+        (*p, *q, *weights) = (self.up(&host.p)?, self.up(&host.q)?, self.up(&host.weights)?);
+        Ok(())
+    }
+
+    fn read_changes(
+        &self,
+        changes: &Changes<CudaBuffer>,
+        plasticity: [f32; 2],
+        x: &CudaBuffer,
+        y: &mut CudaBuffer,
+        t: usize,
+        capacity: usize,
+        sizes: FastSizes,
+    ) -> Result<()> {
+        let Changes { p, q, weights } = changes;
+        let host = Changes { p: self.down(p)?, q: self.down(q)?, weights: self.down(weights)? };
+        let mut sum = self.down(y)?;
+        CPU.read_changes(&host, plasticity, &self.down(x)?, &mut sum, t, capacity, sizes)?;
+        *y = self.up(&sum)?;
+        Ok(())
+    }
+}
+
+impl RankOneKernels for Cuda {
+    fn rank_one_norms(&self, pairs: &[(&CudaBuffer, &CudaBuffer)], batch: usize) -> Result<CudaBuffer> {
+        let pairs: Vec<(Host, Host)> =
+            pairs.iter().map(|(p, q)| Ok((self.down(p)?, self.down(q)?))).collect::<Result<_>>()?;
+        self.up(&CPU.rank_one_norms(&pairs.iter().map(|(p, q)| (p, q)).collect::<Vec<_>>(), batch)?)
+    }
+
+    fn rank_one_norms_back(
+        &self,
+        p: &CudaBuffer,
+        q: &CudaBuffer,
+        grad: &CudaBuffer,
+    ) -> Result<[CudaBuffer; 2]> {
+        let [dp, dq] = CPU.rank_one_norms_back(&self.down(p)?, &self.down(q)?, &self.down(grad)?)?;
+        Ok([self.up(&dp)?, self.up(&dq)?])
     }
 }

@@ -1,5 +1,6 @@
 //! Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
 
+use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 use crate::{Array, Backend, Result, Storage, TensorError};
 
@@ -76,27 +77,13 @@ impl<E: CpuElement> OptimiserKernels for Cpu<E> {
         second: &mut CpuBuffer<E>,
         step: AdamWStep,
     ) -> Result<()> {
-        let [b1, b2, eps, keep, rate, root_scale] =
-            [step.beta1, step.beta2, step.eps, step.keep, step.rate, step.root_scale].map(E::of);
-        let (c1, c2) = (E::of(1.0 - step.beta1), E::of(1.0 - step.beta2));
         let (p, m, v) = (parameter.make_mut(), first.make_mut(), second.make_mut());
-        for (((p, &g), m), v) in p.iter_mut().zip(gradient.as_slice()).zip(m).zip(v) {
-            *m = b1 * *m + c1 * g;
-            *v = b2 * *v + c2 * g * g;
-            *p = keep * *p - rate * *m / (v.sqrt() * root_scale + eps);
-        }
+        update(p, gradient.as_slice(), m, v, step);
         Ok(())
     }
 
     fn sum_of_squares(&self, x: &CpuBuffer<E>) -> Result<f64> {
-        let mut lanes = [0.0_f64; 8];
-        let (blocks, rest) = x.as_slice().as_chunks::<8>();
-        for block in blocks {
-            for (lane, x) in lanes.iter_mut().zip(block) {
-                *lane += x.wide() * x.wide();
-            }
-        }
-        Ok(lanes.iter().sum::<f64>() + rest.iter().map(|x| x.wide() * x.wide()).sum::<f64>())
+        Ok(sum_of_squares(x.as_slice()))
     }
 
     fn scale_assign(&self, x: &mut CpuBuffer<E>, c: f64) -> Result<()> {
@@ -105,6 +92,32 @@ impl<E: CpuElement> OptimiserKernels for Cpu<E> {
             *x *= c;
         }
         Ok(())
+    }
+}
+
+kernel! {
+    fn update<E>(p: &mut [E], g: &[E], m: &mut [E], v: &mut [E], step: AdamWStep) {
+        let [b1, b2, eps, keep, rate, root_scale] =
+            [step.beta1, step.beta2, step.eps, step.keep, step.rate, step.root_scale].map(E::of);
+        let (c1, c2) = (E::of(1.0 - step.beta1), E::of(1.0 - step.beta2));
+        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            *m = fma::<E, FUSED>(b1, *m, c1 * g);
+            *v = fma::<E, FUSED>(b2, *v, c2 * g * g);
+            *p = fma::<E, FUSED>(keep, *p, -rate * *m / fma::<E, FUSED>(v.sqrt(), root_scale, eps));
+        }
+    }
+}
+
+kernel! {
+    fn sum_of_squares<E>(x: &[E]) -> f64 {
+        let mut lanes = [[0.0_f64; 8]; 4];
+        let (blocks, rest) = x.as_chunks::<32>();
+        for block in blocks {
+            for (lane, x) in lanes.as_flattened_mut().iter_mut().zip(block) {
+                *lane = fma::<f64, FUSED>(x.wide(), x.wide(), *lane);
+            }
+        }
+        lanes.as_flattened().iter().sum::<f64>() + rest.iter().map(|x| x.wide() * x.wide()).sum::<f64>()
     }
 }
 

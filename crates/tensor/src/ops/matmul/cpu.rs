@@ -92,7 +92,7 @@ kernel! {
 
 /// Four rows' dot products with `x`, whose elements are loaded once for all.
 #[inline(always)]
-fn dot_of_four<E: CpuElement, const FUSED: bool>(x: &[E], rows: [&[E]; 4]) -> [E; 4] {
+pub(crate) fn dot_of_four<E: CpuElement, const FUSED: bool>(x: &[E], rows: [&[E]; 4]) -> [E; 4] {
     let mut lanes = [[E::zero(); 16]; 4];
     let (x, x_rest) = x.as_chunks::<16>();
     let rows = rows.map(|r| r.as_chunks::<16>());

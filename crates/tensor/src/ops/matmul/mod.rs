@@ -12,7 +12,7 @@ mod skinny;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cpu::rows_times_transposed;
+pub(crate) use cpu::{dot_of_four, rows_times_transposed};
 
 /// Sizes of a batch of products `C = op(A) op(B)`, A stored as `[m, k]` or, transposed, `[k, m]`; B as
 /// `[k, n]` or `[n, k]`; C as `[m, n]`.

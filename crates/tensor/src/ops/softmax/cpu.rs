@@ -4,7 +4,7 @@ use super::SoftmaxKernels;
 use crate::Result;
 use crate::cpu::simd::kernel;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
-use crate::ops::reduce::sum;
+use crate::ops::reduce::fold;
 
 impl<E: CpuElement> SoftmaxKernels for Cpu<E> {
     fn softmax(&self, x: &CpuBuffer<E>, cols: usize) -> Result<CpuBuffer<E>> {
@@ -18,14 +18,29 @@ impl<E: CpuElement> SoftmaxKernels for Cpu<E> {
     }
 }
 
+/// Elements of a row that are taken at once; a row's last block is filled up with what changes nothing.
+const LANES: usize = 16;
+
 /// Writes `exp(x − max)` of a row, returns max and the sum.
 #[inline(always)]
 pub(crate) fn exponentials<E: CpuElement, const FUSED: bool>(x: &[E], y: &mut [E]) -> (E, E) {
     let top = maximum(x);
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - top).exp_in_loop::<FUSED>();
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
+    let mut sums = [E::zero(); LANES];
+    for (x, y) in x.iter().zip(y) {
+        *y = x.map(|x| (x - top).exp_in_loop::<FUSED>());
+        for (sum, &y) in sums.iter_mut().zip(&*y) {
+            *sum += y;
+        }
     }
-    (top, sum(y))
+    let mut last = [E::neg_infinity(); LANES];
+    last[..x_rest.len()].copy_from_slice(x_rest);
+    let last = last.map(|x| (x - top).exp_in_loop::<FUSED>());
+    y_rest.copy_from_slice(&last[..x_rest.len()]);
+    for (sum, &y) in sums.iter_mut().zip(y_rest.iter()) {
+        *sum += y;
+    }
+    (top, fold(sums))
 }
 
 kernel! {
@@ -55,5 +70,16 @@ kernel! {
 /// The row's largest element; a NaN in it wins, so that it shows in the result.
 #[inline(always)]
 fn maximum<E: CpuElement>(row: &[E]) -> E {
-    row.iter().fold(E::neg_infinity(), |top, &x| if x > top || x.is_nan() { x } else { top })
+    let larger = |top: E, x: E| if x > top || x.is_nan() { x } else { top };
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut tops = [E::neg_infinity(); LANES];
+    for block in blocks {
+        for (top, &x) in tops.iter_mut().zip(block) {
+            *top = larger(*top, x);
+        }
+    }
+    for (top, &x) in tops.iter_mut().zip(rest) {
+        *top = larger(*top, x);
+    }
+    tops.into_iter().fold(E::neg_infinity(), larger)
 }
