@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Copying, CueReward, EpisodeSource, Regression, TaskError, suggest::nearest};
+use crate::{
+    BuiltIn, Copying, CueReward, EpisodeSource, FewShot, ImageData, Regression, TaskError, Usage,
+    images::{cifar_fs, omniglot},
+    suggest::nearest,
+};
 
 /// Any of the tasks with its parameters.
 ///
@@ -17,11 +21,21 @@ pub enum TaskConfig {
     CueReward(CueReward),
     /// `regression`: predict a linear function from examples of it.
     Regression(Regression),
+    /// `omniglot`: few-shot classification of handwritten characters.
+    #[serde(deserialize_with = "omniglot")]
+    Omniglot(FewShot),
+    /// `cifar-fs`: few-shot classification of photographs.
+    #[serde(deserialize_with = "cifar_fs")]
+    CifarFs(FewShot),
 }
 
 impl TaskConfig {
     /// The names of all tasks.
-    pub const NAMES: [&'static str; 3] = [Copying::NAME, CueReward::NAME, Regression::NAME];
+    pub const NAMES: [&'static str; 5] =
+        [Copying::NAME, CueReward::NAME, Regression::NAME, FewShot::OMNIGLOT, FewShot::CIFAR_FS];
+
+    /// The names of the sequence tasks, whose episodes need no data.
+    pub const SEQUENCE_NAMES: [&'static str; 3] = [Copying::NAME, CueReward::NAME, Regression::NAME];
 
     /// The task of this name, in its published setting.
     ///
@@ -33,6 +47,8 @@ impl TaskConfig {
             Copying::NAME => Ok(TaskConfig::Copying(Copying::default())),
             CueReward::NAME => Ok(TaskConfig::CueReward(CueReward::default())),
             Regression::NAME => Ok(TaskConfig::Regression(Regression::default())),
+            FewShot::OMNIGLOT => Ok(TaskConfig::Omniglot(FewShot::omniglot())),
+            FewShot::CIFAR_FS => Ok(TaskConfig::CifarFs(FewShot::cifar_fs())),
             _ => {
                 Err(TaskError::UnknownTask { name: name.to_owned(), suggestion: nearest(name, &Self::NAMES) })
             }
@@ -46,6 +62,8 @@ impl TaskConfig {
             TaskConfig::Copying(_) => Copying::NAME,
             TaskConfig::CueReward(_) => CueReward::NAME,
             TaskConfig::Regression(_) => Regression::NAME,
+            TaskConfig::Omniglot(_) => FewShot::OMNIGLOT,
+            TaskConfig::CifarFs(_) => FewShot::CIFAR_FS,
         }
     }
 
@@ -59,19 +77,37 @@ impl TaskConfig {
             TaskConfig::Copying(task) => task.validate(),
             TaskConfig::CueReward(task) => task.validate(),
             TaskConfig::Regression(task) => task.validate(),
+            TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => task.validate(self.name()),
         }
     }
 
-    /// The source of this task's episodes.
+    /// The source of this task's episodes for training, where they need no files: an image task's `data` is `glyphs`.
     ///
     /// # Errors
     ///
-    /// Those of [`validate`](TaskConfig::validate).
+    /// Those of [`build_with`](TaskConfig::build_with) on [`BuiltIn`] data.
     pub fn build(&self) -> Result<Box<dyn EpisodeSource>, TaskError> {
+        self.build_with(&BuiltIn, Usage::Training)
+    }
+
+    /// The source of this task's episodes for one usage. Sequence tasks take nothing from `data`, and are the same for
+    /// every usage.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`validate`](TaskConfig::validate), and of an image task's [`FewShot::open`].
+    pub fn build_with(
+        &self,
+        data: &dyn ImageData,
+        usage: Usage,
+    ) -> Result<Box<dyn EpisodeSource>, TaskError> {
         Ok(match self {
             TaskConfig::Copying(task) => Box::new(task.build()?),
             TaskConfig::CueReward(task) => Box::new(task.build()?),
             TaskConfig::Regression(task) => Box::new(task.build()?),
+            TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => {
+                Box::new(task.open(self.name(), data, usage)?)
+            }
         })
     }
 }

@@ -55,4 +55,13 @@ pub enum TaskError {
         /// What is wrong, and what was expected.
         problem: String,
     },
+
+    /// A file or folder of images is missing, or is not what it has to be.
+    #[error("{place}: {problem}")]
+    Data {
+        /// Which file, folder or set.
+        place: String,
+        /// What is wrong, and what would have been right.
+        problem: String,
+    },
 }

@@ -30,6 +30,7 @@ mod bounds;
 mod config;
 mod copying;
 mod cue_reward;
+mod draw;
 mod error;
 mod images;
 mod normal;
@@ -44,6 +45,10 @@ pub use config::TaskConfig;
 pub use copying::Copying;
 pub use cue_reward::CueReward;
 pub use error::TaskError;
-pub use images::{ImageClass, ImageSet};
+pub use images::{
+    Augmentation, BuiltIn, Dataset, EpisodeOrder, FewShot, Glyphs, ImageClass, ImageData, ImageSet,
+    MAX_IMAGE_SIZE, Normalisation, OneShotRuns, Rotations, Split, SplitProtocol, Usage, chance,
+    nearest_neighbour,
+};
 pub use regression::Regression;
 pub use source::{EpisodeSource, LossKind};

@@ -20,6 +20,12 @@ pub trait EpisodeSource: Send + Sync {
     /// The task's name in configurations and reports, such as `cue-reward`.
     fn name(&self) -> &'static str;
 
+    /// The name of the data that the episodes are made of, such as `omniglot`, to stand wherever their numbers do; none
+    /// for tasks that are made of random numbers alone.
+    fn data_name(&self) -> Option<&str> {
+        None
+    }
+
     /// Inputs a step.
     fn input_width(&self) -> usize;
 
