@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     let begin = Instant::now();
     let study = Study {
         protocol: arguments.protocol,
-        tasks: distinct(&arguments.task, &TaskConfig::NAMES.map(String::from)),
+        tasks: distinct(&arguments.task, &TaskConfig::SEQUENCE_NAMES.map(String::from)),
         rules: distinct(&arguments.rule, &Rule::ALL),
         credit: arguments.credit,
         seeds: arguments.seeds.into(),

@@ -33,3 +33,48 @@ pub(crate) fn shuffle<T>(rng: &mut dyn Rng, items: &mut [T]) {
         items.swap(left - 1, below(rng, left as u32) as usize);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    use super::*;
+
+    /// Every outcome of `draw` comes up as often as every other, within 5 standard deviations.
+    fn check_uniform(outcomes: usize, mut draw: impl FnMut(&mut ChaCha8Rng) -> Vec<u32>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let mut counts = std::collections::BTreeMap::new();
+        let expected = 2000.0;
+        (0..outcomes * 2000).for_each(|_| *counts.entry(draw(&mut rng)).or_insert(0) += 1);
+        assert_eq!(counts.len(), outcomes);
+        for (outcome, count) in counts {
+            assert!((f64::from(count) - expected).abs() < 5.0 * expected.sqrt(), "{outcome:?}: {count}");
+        }
+    }
+
+    #[test]
+    fn hands_are_ordered_choices_whatever_the_deck_was() {
+        let mut deck = vec![7; 9];
+        check_uniform(4 * 3, |rng| {
+            deal(rng, &mut deck, 4, 2);
+            deck[..2].to_vec()
+        });
+        check_uniform(3 * 2, |rng| {
+            deal(rng, &mut deck, 3, 3);
+            deck.clone()
+        });
+    }
+
+    #[test]
+    fn shuffles_are_uniform() {
+        check_uniform(4 * 3 * 2, |rng| {
+            let mut items = vec![0, 1, 2, 3];
+            shuffle(rng, &mut items);
+            items
+        });
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        shuffle::<u32>(&mut rng, &mut []);
+        shuffle(&mut rng, &mut [1]);
+        assert_eq!(rng, ChaCha8Rng::seed_from_u64(9), "nothing to shuffle takes no bits");
+    }
+}

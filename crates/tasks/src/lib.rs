@@ -9,6 +9,9 @@
 //! seed gives the same bits on every platform; and `n` episodes drawn at once are the `n` that
 //! would have been drawn one by one, so the size of a batch never changes the data.
 //!
+//! An image task ([`FewShot`]) draws its episodes from images that somebody brings ([`ImageData`]); one kind, the
+//! invented characters of [`Glyphs`], is built in.
+//!
 //! ```
 //! use plastica_tasks::{Phase, Targets, TaskConfig};
 //! use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};

@@ -2,15 +2,19 @@
 //!
 //! Every bound is one that a correct generator exceeds in fewer than one of a thousand samples.
 
-use plastica_tasks::{Copying, CueReward, EpisodeBatch, Regression, Targets, TaskConfig};
+mod common;
+
+use common::build;
+use plastica_tasks::{
+    Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder, FewShot, Regression, Targets, TaskConfig,
+};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 const EPISODES: usize = 20_000;
 
 fn sample(task: TaskConfig, seed: u64) -> EpisodeBatch {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let source = task.build().expect("the configuration is valid");
-    source.sample(&mut rng, EPISODES).expect("it fits in memory")
+    build(&task).sample(&mut rng, EPISODES).expect("it fits in memory")
 }
 
 /// Pearson's statistic of equally likely cells, as a normal deviate (Wilson and Hilferty).
@@ -130,4 +134,35 @@ fn answers_of_regression_have_the_variance_of_their_parts() {
     let variance = 12.25;
     let fourth = 3.0 * 144.0 + 18.0 * 16.0 + 3.0 / 16.0 + 6.0 * 12.0 / 4.0;
     check_moments("y", &y, 0.0, variance, fourth / (variance * variance));
+}
+
+/// The label of every step, whose images are of one pixel.
+fn few_shot_labels(task: FewShot) -> Vec<Vec<u32>> {
+    let task = FewShot { data: Dataset::Glyphs, ways: 3, shots: 1, queries: 1, image_size: 1, ..task };
+    let batch = sample(TaskConfig::Omniglot(task), 18);
+    let Targets::Classes(labels) = &batch.targets else { panic!("classes expected") };
+    labels.chunks(batch.steps).map(<[u32]>::to_vec).collect()
+}
+
+/// The place of an order of three labels among all six.
+fn place(order: &[u32]) -> usize {
+    let order = [order[0], order[1], order[2]];
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    orders.iter().position(|known| *known == order).expect("every label once")
+}
+
+#[test]
+fn permuted_labels_are_uniform_over_the_classes() {
+    let mut counts = [0; 6];
+    let labels = few_shot_labels(FewShot { permute_labels: true, ..FewShot::omniglot() });
+    labels.iter().for_each(|labels| counts[place(&labels[..3])] += 1);
+    check_uniform("orders of labels", &counts);
+}
+
+#[test]
+fn shuffled_support_and_queries_are_uniform_and_independent() {
+    let mut counts = [0; 36];
+    let labels = few_shot_labels(FewShot { order: EpisodeOrder::Shuffled, ..FewShot::omniglot() });
+    labels.iter().for_each(|labels| counts[place(&labels[..3]) * 6 + place(&labels[3..])] += 1);
+    check_uniform("orders of support and queries", &counts);
 }

@@ -1,6 +1,14 @@
 //! Every way to misuse the crate, and what it says.
 
-use plastica_tasks::{Copying, CueReward, Regression, TaskConfig, TaskError};
+mod common;
+
+use std::sync::Arc;
+
+use common::{Small, build};
+use plastica_tasks::{
+    Augmentation, Copying, CueReward, Dataset, FewShot, Glyphs, ImageClass, ImageSet, Regression, Rotations,
+    TaskConfig, TaskError, Usage,
+};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 /// Both `validate` and `build` refuse the task, with this message.
@@ -99,6 +107,132 @@ fn regression_refuses_scales_that_are_no_deviation() {
 }
 
 #[test]
+fn few_shot_refuses_numbers_out_of_range() {
+    let check = |task, message| check(TaskConfig::Omniglot(task), message);
+    let published = FewShot::omniglot();
+    check(FewShot { ways: 0, ..published }, "omniglot: ways = 0, expected 2 to 999999");
+    check(FewShot { ways: 1, ..published }, "omniglot: ways = 1, expected 2 to 999999");
+    check(FewShot { shots: 0, ..published }, "omniglot: shots = 0, expected 1 to 1000000");
+    check(FewShot { queries: 0, ..published }, "omniglot: queries = 0, expected 1 to 1000000");
+    check(
+        FewShot { ways: 100_000, ..published },
+        "omniglot: ways * (shots + queries) steps = 2000000, expected 1 to 1000000",
+    );
+    check(FewShot { image_size: 0, ..published }, "omniglot: image_size = 0, expected 1 to 256");
+    check(FewShot { image_size: 257, ..published }, "omniglot: image_size = 257, expected 1 to 256");
+}
+
+#[test]
+fn few_shot_refuses_images_of_another_task() {
+    check(
+        TaskConfig::Omniglot(FewShot::cifar_fs()),
+        "omniglot: data = cifar-100, expected omniglot, omniglot-minimal, glyphs",
+    );
+    check(
+        TaskConfig::CifarFs(FewShot::omniglot()),
+        "cifar-fs: data = omniglot, expected cifar-100, natural-100, glyphs",
+    );
+}
+
+#[test]
+fn augmentation_refuses_what_it_cannot_do() {
+    let check_on = |config: fn(FewShot) -> TaskConfig, base: FewShot, augmentation, message| {
+        check(config(FewShot { augmentation, ..base }), message);
+    };
+    let off = Augmentation::default();
+    let photographs = |augmentation, message| {
+        check_on(TaskConfig::CifarFs, FewShot::cifar_fs(), augmentation, message);
+    };
+    photographs(
+        Augmentation { crop_padding: 32, ..off },
+        "cifar-fs: augmentation.crop_padding = 32, expected 0 to 31",
+    );
+    photographs(
+        Augmentation { brightness: -0.5, ..off },
+        "cifar-fs: augmentation.brightness = -0.5, expected 0 to 1",
+    );
+    photographs(
+        Augmentation { contrast: f32::NAN, ..off },
+        "cifar-fs: augmentation.contrast = NaN, expected 0 to 1",
+    );
+    photographs(
+        Augmentation { saturation: 1.5, ..off },
+        "cifar-fs: augmentation.saturation = 1.5, expected 0 to 1",
+    );
+    check_on(
+        TaskConfig::Omniglot,
+        FewShot::omniglot(),
+        Augmentation { saturation: 0.5, ..off },
+        "omniglot: augmentation.saturation = 0.5, expected 0, because the images of omniglot are grey",
+    );
+}
+
+#[test]
+fn few_shot_refuses_more_than_the_images_give() {
+    let small = FewShot { data: Dataset::Glyphs, shots: 1, queries: 2, image_size: 4, ..FewShot::omniglot() };
+    let check = |task: FewShot, usage, message: &str| {
+        let built = TaskConfig::Omniglot(task).build_with(&Small, usage).map(|source| source.name());
+        assert_eq!(built.expect_err("too few images").to_string(), message);
+    };
+    check(
+        FewShot { ways: 13, ..small },
+        Usage::Training,
+        "omniglot: ways = 13, expected at most 12, the classes of glyphs for training",
+    );
+    check(
+        FewShot { ways: 49, rotations: Rotations::Always, ..small },
+        Usage::Test,
+        "omniglot: ways = 49, expected at most 48, the classes of glyphs for test, each turn one of its own",
+    );
+    check(
+        FewShot { ways: 49, rotations: Rotations::Training, ..small },
+        Usage::Validation,
+        "omniglot: ways = 49, expected at most 12, the classes of glyphs for validation",
+    );
+    check(
+        FewShot { queries: 8, ..small },
+        Usage::Test,
+        "omniglot: shots + queries = 9, expected at most 8, the images of class alphabet01/character01 of \
+         glyphs for test",
+    );
+}
+
+#[test]
+fn few_shot_names_the_class_that_is_too_small_and_the_set_that_does_not_fit() {
+    let class = |name: &str, images| ImageClass { name: name.to_owned(), group: String::new(), images };
+    let set = ImageSet::new("few", [1, 2, 2], vec![class("a", 0..3), class("b", 3..5)], vec![0; 20]);
+    let set = Arc::new(set.expect("a consistent set"));
+    let check = |task: FewShot, message: &str| {
+        let built = task.episodes("omniglot", set.clone(), Usage::Test).map(|_| ());
+        assert_eq!(built.expect_err("another set is needed").to_string(), message);
+    };
+    let fits = FewShot { ways: 2, shots: 1, queries: 1, image_size: 2, ..FewShot::omniglot() };
+    assert!(fits.episodes("omniglot", set.clone(), Usage::Test).is_ok());
+    check(
+        FewShot { queries: 2, ..fits },
+        "omniglot: shots + queries = 3, expected at most 2, the images of class b of few for test",
+    );
+    check(
+        FewShot { image_size: 3, ..fits },
+        "image set few: its images are of channels, height and width [1, 2, 2], expected [1, 3, 3] for \
+         omniglot on data omniglot",
+    );
+}
+
+#[test]
+fn data_that_needs_files_is_not_built_in() {
+    let built = TaskConfig::Omniglot(FewShot::omniglot()).build().map(|source| source.name());
+    assert_eq!(
+        built.expect_err("a folder is needed").to_string(),
+        "data omniglot: it is not built in, as glyphs is; a folder that holds it has to be given"
+    );
+    let glyphs = FewShot { data: Dataset::Glyphs, image_size: 4, ..FewShot::omniglot() };
+    let source = TaskConfig::Omniglot(glyphs).build().expect("glyphs are built in");
+    assert_eq!((source.name(), source.data_name()), ("omniglot", Some(Dataset::Glyphs.name())));
+    assert!(Glyphs::default().drawings >= glyphs.shots + glyphs.queries);
+}
+
+#[test]
 fn the_edges_of_every_range_are_allowed() {
     let check = |task: TaskConfig| assert_eq!(task.validate(), Ok(()), "{task:?}");
     check(TaskConfig::Copying(Copying { seq_length: 1, delay: 0, vocab_size: 4 }));
@@ -112,6 +246,21 @@ fn the_edges_of_every_range_are_allowed() {
         weight_scale: 0.0,
         bias_scale: 1e9,
     }));
+    check(TaskConfig::CifarFs(FewShot {
+        ways: 2,
+        shots: 1,
+        queries: 1,
+        image_size: 1,
+        augmentation: Augmentation {
+            crop_padding: 0,
+            flip: true,
+            brightness: 1.0,
+            contrast: 1.0,
+            saturation: 1.0,
+        },
+        ..FewShot::cifar_fs()
+    }));
+    check(TaskConfig::Omniglot(FewShot { ways: 50_000, image_size: 256, ..FewShot::omniglot() }));
 }
 
 #[test]
@@ -125,11 +274,18 @@ fn the_largest_values_stay_finite_when_squared() {
 #[test]
 fn a_batch_beyond_memory_is_refused() {
     for name in TaskConfig::NAMES {
-        let source = TaskConfig::from_name(name).and_then(|task| task.build()).expect("published");
+        let small = FewShot { data: Dataset::Glyphs, queries: 1, image_size: 4, ..FewShot::omniglot() };
+        let source = build(&match TaskConfig::from_name(name).expect("a known name") {
+            TaskConfig::Omniglot(_) => TaskConfig::Omniglot(small),
+            TaskConfig::CifarFs(_) => TaskConfig::CifarFs(small),
+            task => task,
+        });
         for count in [usize::MAX, usize::MAX / (source.steps() * source.input_width())] {
             let refused =
                 source.sample(&mut ChaCha8Rng::seed_from_u64(1), count).expect_err("more than memory");
-            let (steps, width) = (source.steps(), source.input_width());
+            // The array that is refused is the largest: the images', where there are some.
+            let width = source.image_shape().map_or(source.input_width(), |shape| shape.iter().product());
+            let steps = source.steps();
             assert_eq!(
                 refused.to_string(),
                 format!(
@@ -151,7 +307,10 @@ fn an_unknown_task_is_answered_with_the_known_ones() {
     check(
         "cue_reward",
         "unknown task `cue_reward`, did you mean `cue-reward`?; the tasks are copying, \
-         cue-reward, regression",
+         cue-reward, regression, omniglot, cifar-fs",
     );
-    check("omniglot", "unknown task `omniglot`; the tasks are copying, cue-reward, regression");
+    check(
+        "sorting",
+        "unknown task `sorting`; the tasks are copying, cue-reward, regression, omniglot, cifar-fs",
+    );
 }

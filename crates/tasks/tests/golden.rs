@@ -1,6 +1,11 @@
 //! The bits of the published tasks on a fixed seed: any change to them is a change to every run.
 
-use plastica_tasks::{EpisodeBatch, Targets, TaskConfig};
+mod common;
+
+use common::build;
+use plastica_tasks::{
+    Augmentation, Dataset, EpisodeBatch, EpisodeOrder, FewShot, Rotations, Targets, TaskConfig,
+};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 fn sample(name: &str) -> EpisodeBatch {
@@ -58,4 +63,32 @@ fn regression() {
     let Targets::Values(values) = &batch.targets else { panic!("values expected") };
     assert_eq!(values[10..14], [-2.0427225, -0.8714063, -0.6415038, -1.3754749]);
     check(&batch, 0xfa6e_df76_75d7_38ad, 0x33ae_9c49_3ff6_9f0a);
+}
+
+#[test]
+fn few_shot_images() {
+    let check = |task: TaskConfig, inputs: u64, targets: u64, pixels: u64| {
+        let batch = build(&task).sample(&mut ChaCha8Rng::seed_from_u64(2023), 64).expect("it fits in memory");
+        let images = batch.images.as_ref().expect("images");
+        let found = hash(images.pixels.iter().map(|value| value.to_bits()));
+        assert_eq!(found, pixels, "{found:#x}");
+        check(&batch, inputs, targets);
+    };
+    let plain =
+        FewShot { data: Dataset::Glyphs, shots: 2, queries: 3, image_size: 12, ..FewShot::omniglot() };
+    check(TaskConfig::Omniglot(plain), 0x8ce2_e596_af73_9f25, 0xbb10_307e_e64a_5725, 0xe2c0_e376_4b0d_a1ee);
+    let varied = FewShot {
+        order: EpisodeOrder::Shuffled,
+        permute_labels: true,
+        rotations: Rotations::Training,
+        augmentation: Augmentation {
+            crop_padding: 2,
+            flip: true,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.0,
+        },
+        ..plain
+    };
+    check(TaskConfig::Omniglot(varied), 0x4410_aa8a_6da5_8225, 0x6c95_57b4_bc56_9705, 0x7791_476e_6893_09f6);
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use plastica_tasks::{Copying, CueReward, Phase, Regression, TaskConfig};
+use plastica_tasks::{
+    Augmentation, Copying, CueReward, Dataset, EpisodeOrder, FewShot, Phase, Regression, Rotations,
+    SplitProtocol, TaskConfig,
+};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -41,6 +44,18 @@ fn published_settings_are_the_defaults() {
         r#"{"name": "regression", "input_dim": 3, "k_support": 10, "k_query": 10,
             "weight_scale": 1.0, "bias_scale": 1.0}"#,
     );
+    check(
+        r#"{"name": "omniglot", "data": "omniglot", "split": "published", "ways": 5, "shots": 5,
+            "queries": 15, "image_size": 84, "order": "class", "permute_labels": false, "rotations": "none",
+            "augmentation": {"crop_padding": 0, "flip": false, "brightness": 0.0, "contrast": 0.0,
+                             "saturation": 0.0}}"#,
+    );
+    check(
+        r#"{"name": "cifar-fs", "data": "cifar-100", "split": "published", "ways": 5, "shots": 1,
+            "queries": 15, "image_size": 32, "order": "class", "permute_labels": false, "rotations": "none",
+            "augmentation": {"crop_padding": 0, "flip": false, "brightness": 0.0, "contrast": 0.0,
+                             "saturation": 0.0}}"#,
+    );
 }
 
 #[test]
@@ -51,11 +66,43 @@ fn every_name_is_its_task() {
 }
 
 #[test]
+fn what_a_few_shot_task_says_lies_over_its_own_defaults() {
+    let toml = r#"
+        name = "omniglot"
+        data = "glyphs"
+        split = "disjoint"
+        image_size = 28
+        order = "shuffled"
+        rotations = "training"
+        augmentation = { crop_padding = 4, brightness = 0.4 }
+    "#;
+    let expected = FewShot {
+        data: Dataset::Glyphs,
+        split: SplitProtocol::Disjoint,
+        image_size: 28,
+        order: EpisodeOrder::Shuffled,
+        rotations: Rotations::Training,
+        augmentation: Augmentation { crop_padding: 4, brightness: 0.4, ..Augmentation::default() },
+        ..FewShot::omniglot()
+    };
+    assert_eq!(toml::from_str(toml), Ok(TaskConfig::Omniglot(expected)));
+}
+
+#[test]
 fn what_a_task_does_not_have_is_refused() {
     check_refused(r#"{"name": "copying", "dealy": 3}"#, "unknown field `dealy`");
     check_refused(r#"{"name": "cue-reward", "delay": 3}"#, "unknown field `delay`");
     check_refused(r#"{"name": "regression", "dataset_size": 150}"#, "unknown field `dataset_size`");
-    check_refused(r#"{"name": "copy"}"#, "expected one of `copying`, `cue-reward`, `regression`");
+    check_refused(r#"{"name": "omniglot", "way": 5}"#, "unknown field `way`");
+    check_refused(
+        r#"{"name": "omniglot", "data": "mnist"}"#,
+        "unknown variant `mnist`, expected one of `omniglot`",
+    );
+    check_refused(r#"{"name": "cifar-fs", "augmentation": {"crop": 4}}"#, "unknown field `crop`");
+    check_refused(
+        r#"{"name": "copy"}"#,
+        "expected one of `copying`, `cue-reward`, `regression`, `omniglot`, `cifar-fs`",
+    );
     check_refused(r#"{"delay": 3}"#, "missing field `name`");
     check_refused(r#"{"name": "copying", "delay": -3}"#, "invalid value: integer `-3`");
 }
@@ -89,5 +136,18 @@ proptest! {
         check_task_round_trip(&TaskConfig::Regression(Regression {
             input_dim: a, k_support: b, k_query: c, weight_scale: low, bias_scale: high,
         }));
+        let few_shot = FewShot {
+            data: Dataset::ALL[a % 5],
+            split: if b % 2 == 0 { SplitProtocol::Published } else { SplitProtocol::Disjoint },
+            ways: a, shots: b, queries: c, image_size: a,
+            order: if c % 2 == 0 { EpisodeOrder::Class } else { EpisodeOrder::Shuffled },
+            permute_labels: a % 2 == 0,
+            rotations: [Rotations::None, Rotations::Training, Rotations::Always][b % 3],
+            augmentation: Augmentation {
+                crop_padding: c, flip: b % 2 == 0, brightness: low, contrast: high, saturation: low,
+            },
+        };
+        check_task_round_trip(&TaskConfig::Omniglot(few_shot));
+        check_task_round_trip(&TaskConfig::CifarFs(few_shot));
     }
 }

@@ -1,7 +1,11 @@
 //! What holds exactly for every episode of every configuration.
 
+mod common;
+
+use common::build;
 use plastica_tasks::{
-    Copying, CueReward, EpisodeBatch, EpisodeSource, LossKind, Phase, Regression, Targets, TaskConfig,
+    Augmentation, Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder, EpisodeSource, FewShot, LossKind,
+    Phase, Regression, Rotations, Targets, TaskConfig,
 };
 use proptest::{collection::vec, prelude::*};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -11,7 +15,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
 }
 
 fn sample(task: &TaskConfig, seed: u64, count: usize) -> EpisodeBatch {
-    let source = task.build().expect("the configuration is valid");
+    let source = build(task);
     let batch = source.sample(&mut rng(seed), count).expect("it fits in memory");
     check_agrees(source.as_ref(), &batch, count);
     batch
@@ -26,7 +30,7 @@ fn check_agrees(source: &dyn EpisodeSource, batch: &EpisodeBatch, count: usize) 
     assert_eq!(batch.phases.len(), steps);
     assert_eq!(batch.inputs.len(), count * steps * input_width);
     match (&batch.targets, source.loss()) {
-        (Targets::Classes(classes), LossKind::CrossEntropy) => {
+        (Targets::Classes(classes), LossKind::CrossEntropy | LossKind::QueryCrossEntropy) => {
             assert_eq!(classes.len(), count * steps);
             assert!(classes.iter().all(|&class| (class as usize) < output_width));
         }
@@ -34,6 +38,12 @@ fn check_agrees(source: &dyn EpisodeSource, batch: &EpisodeBatch, count: usize) 
             assert_eq!(values.len(), count * steps * output_width);
         }
         (targets, loss) => panic!("{loss:?} on {targets:?}"),
+    }
+    assert_eq!(batch.images.as_ref().map(|images| images.shape), source.image_shape());
+    if let Some(images) = &batch.images {
+        assert_eq!(images.pixels.len(), count * steps * images.shape.iter().product::<usize>());
+        assert!(images.pixels.iter().all(|pixel| (-1.0..=1.0).contains(pixel)));
+        assert_eq!(images.support, batch.phases.iter().filter(|&&phase| phase == Phase::Shown).count());
     }
 }
 
@@ -110,11 +120,37 @@ fn regression() -> impl Strategy<Value = Regression> {
     )
 }
 
+fn few_shot() -> impl Strategy<Value = FewShot> {
+    let images = (1usize..9, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY);
+    (2usize..9, 1usize..4, 1usize..4, images).prop_map(
+        |(ways, shots, queries, (image_size, shuffled, permute_labels, turned, varied))| FewShot {
+            data: Dataset::Glyphs,
+            ways,
+            shots,
+            queries,
+            image_size,
+            order: if shuffled { EpisodeOrder::Shuffled } else { EpisodeOrder::Class },
+            permute_labels,
+            rotations: if turned { Rotations::Training } else { Rotations::None },
+            augmentation: Augmentation {
+                crop_padding: if varied { image_size / 2 } else { 0 },
+                flip: varied,
+                brightness: if varied { 0.4 } else { 0.0 },
+                contrast: if varied { 0.9 } else { 0.0 },
+                saturation: 0.0,
+            },
+            ..FewShot::omniglot()
+        },
+    )
+}
+
 fn any_task() -> impl Strategy<Value = TaskConfig> {
     prop_oneof![
         copying().prop_map(TaskConfig::Copying),
         cue_reward().prop_map(TaskConfig::CueReward),
         regression().prop_map(TaskConfig::Regression),
+        few_shot().prop_map(TaskConfig::Omniglot),
+        few_shot().prop_map(TaskConfig::CifarFs),
     ]
 }
 
@@ -192,7 +228,7 @@ proptest! {
 
     #[test]
     fn a_batch_is_its_episodes_drawn_one_by_one(task in any_task(), seed: u64, count in 0usize..6) {
-        let source = task.build()?;
+        let source = build(&task);
         let (mut at_once, mut one_by_one) = (rng(seed), rng(seed));
         let batch = source.sample(&mut at_once, count)?;
         for episode in 0..count {
@@ -210,9 +246,13 @@ proptest! {
         let mut joined = batch.select(0..0);
         for cut in bounds.windows(2) {
             let shard = batch.select(cut[0]..cut[1]);
-            check_agrees(task.build()?.as_ref(), &shard, cut[1] - cut[0]);
+            check_agrees(build(&task).as_ref(), &shard, cut[1] - cut[0]);
             joined.batch += shard.batch;
             joined.inputs.extend(shard.inputs);
+            match (&mut joined.images, shard.images) {
+                (Some(joined), Some(shard)) => joined.pixels.extend(shard.pixels),
+                (joined, shard) => assert_eq!(joined.as_ref(), shard.as_ref()),
+            }
             match (&mut joined.targets, shard.targets) {
                 (Targets::Classes(joined), Targets::Classes(classes)) => joined.extend(classes),
                 (Targets::Values(joined), Targets::Values(values)) => joined.extend(values),

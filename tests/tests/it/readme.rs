@@ -9,10 +9,10 @@ use plastica_tasks::TaskConfig;
 
 const README: &str = include_str!("../../../README.md");
 
-/// Every `section.key` of the published configurations.
+/// Every `section.key` of the published configurations of the sequence tasks.
 fn configured() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for task in TaskConfig::NAMES {
+    for task in TaskConfig::SEQUENCE_NAMES {
         let mut config = RunConfig::published(task, Rule::Gradient).unwrap();
         config.training.eval_episodes = Some(1); // left out, it would not be written
         for (section, fields) in toml::Table::try_from(config).unwrap() {

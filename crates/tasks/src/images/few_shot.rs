@@ -42,6 +42,27 @@ pub enum Rotations {
 /// An episode has `ways` classes, drawn without replacement, and `shots + queries` images of each, drawn without
 /// replacement: `ways * shots` steps of support, then `ways * queries` queries. A step shows an image, beside the input
 /// `[label one-hot (0 in a query), flag (1 in a query)]`; its target is the image's label, from 0 to `ways - 1`.
+///
+/// ```
+/// use plastica_tasks::{
+///     BuiltIn, Dataset, EpisodeSource, FewShot, SplitProtocol, TaskConfig, Usage, nearest_neighbour,
+/// };
+/// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+///
+/// let task = TaskConfig::Omniglot(FewShot {
+///     data: Dataset::Glyphs, // drawn on the spot; the others are read from files
+///     split: SplitProtocol::Disjoint,
+///     image_size: 28,
+///     ..FewShot::omniglot()
+/// });
+/// let source = task.build_with(&BuiltIn, Usage::Test)?;
+/// let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 2)?;
+///
+/// let images = batch.images.as_ref().expect("an image task");
+/// assert_eq!((images.shape, images.support, batch.steps), ([1, 28, 28], 25, 100));
+/// assert_eq!(nearest_neighbour(&batch).map(|answers| answers.len()), Some(2 * 75));
+/// # Ok::<(), plastica_tasks::TaskError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FewShot {
     /// The images. For `omniglot`: `omniglot`, `omniglot-minimal` or `glyphs`; for `cifar-fs`: `cifar-100`,

@@ -23,6 +23,8 @@ const CHARACTERS: usize = 20;
 const DRAWN_SIZE: u32 = 105;
 /// The folder that the files may be in.
 const FOLDER: &str = "all_runs";
+/// What has to be where the runs are read from.
+const EXPECTED: &str = "a folder or a zip archive of run01 to run20 was expected";
 /// Far more than any of the files has.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -101,10 +103,9 @@ impl Files {
     fn open(path: &Path) -> Result<Self, TaskError> {
         let mut files = Self { path: path.to_owned(), archive: None, prefix: String::new() };
         if !path.is_dir() {
-            let file = File::open(path).map_err(|error| files.fail(error))?;
-            let archive = ZipArchive::new(file).map_err(|error| {
-                files.fail(format!("{error}; a zip archive or a folder of the one-shot runs was expected"))
-            })?;
+            let file = File::open(path).map_err(|error| files.fail(format!("{error}; {EXPECTED}")))?;
+            let archive =
+                ZipArchive::new(file).map_err(|error| files.fail(format!("{error}; {EXPECTED}")))?;
             files.archive = Some(archive);
         }
         let folder = format!("{FOLDER}/");
@@ -158,14 +159,15 @@ impl Files {
         let bytes = self.read(name)?;
         let reader = || ImageReader::with_format(Cursor::new(&bytes), ImageFormat::Png);
         // Before it is decoded, because a header alone can promise more pixels than memory holds.
-        let found = reader().into_dimensions().map_err(|error| self.fail_in(name, error))?;
+        let fail = |error| self.fail_in(name, format_args!("it cannot be read as a PNG: {error}"));
+        let found = reader().into_dimensions().map_err(fail)?;
         if found != (DRAWN_SIZE, DRAWN_SIZE) {
             let (wide, high) = found;
             let problem =
                 format!("it is {wide} pixels wide and {high} high, expected {DRAWN_SIZE} by {DRAWN_SIZE}");
             return Err(self.fail_in(name, problem));
         }
-        let drawn = reader().decode().map_err(|error| self.fail_in(name, error))?.to_luma8();
+        let drawn = reader().decode().map_err(fail)?.to_luma8();
         if size == DRAWN_SIZE as usize {
             return Ok(drawn.into_raw());
         }
