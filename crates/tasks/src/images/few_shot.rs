@@ -125,7 +125,8 @@ impl FewShot {
         Self { data: Dataset::Cifar100, shots: 1, image_size: 32, ..Self::omniglot() }
     }
 
-    /// Whether every field is in its range, for the task of this name.
+    /// Whether every field is in its range, for the task of this name: [`OMNIGLOT`](FewShot::OMNIGLOT) or
+    /// [`CIFAR_FS`](FewShot::CIFAR_FS).
     ///
     /// # Errors
     /// [`TaskError::InvalidField`], for the first field that is not.

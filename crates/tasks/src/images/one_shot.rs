@@ -30,8 +30,8 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// The 20 runs of Omniglot's one-shot classification challenge (Lake et al., 2015), each a 20-way 1-shot episode.
 ///
-/// A run is a folder, `run01` to `run20`, of `training/class01.png` to `class20.png`, `test/item01.png` to `item20.png`,
-/// and `class_labels.txt`, with a line `run01/test/item01.png run01/training/class08.png` for every item.
+/// A run is a folder, `run01` to `run20`, of `training/class01.png` to `class20.png`, `test/item01.png` to
+/// `item20.png`, and `class_labels.txt`, with a line `run01/test/item01.png run01/training/class08.png` for every item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneShotRuns {
     batch: EpisodeBatch,
