@@ -49,8 +49,8 @@ pub use copying::Copying;
 pub use cue_reward::CueReward;
 pub use error::TaskError;
 pub use images::{
-    Augmentation, BuiltIn, Dataset, EpisodeOrder, FewShot, Glyphs, ImageClass, ImageData, ImageSet,
-    MAX_IMAGE_SIZE, Normalisation, OneShotRuns, Rotations, Split, SplitProtocol, Usage, chance,
+    Augmentation, BuiltIn, DataSplit, Dataset, EpisodeOrder, FewShot, Glyphs, ImageClass, ImageData,
+    ImageSet, MAX_IMAGE_SIZE, Normalisation, OneShotRuns, Rotations, SplitProtocol, Usage, chance,
     nearest_neighbour,
 };
 pub use regression::Regression;

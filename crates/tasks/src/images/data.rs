@@ -108,7 +108,7 @@ pub enum SplitProtocol {
 
 /// A part of a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Split {
+pub struct DataSplit {
     /// How the set is divided.
     pub protocol: SplitProtocol,
     /// Which of the parts.
@@ -121,7 +121,7 @@ pub trait ImageData: Send + Sync {
     ///
     /// # Errors
     /// [`TaskError::Data`] when the set is not there or is damaged.
-    fn open(&self, data: &str, split: Split, size: usize) -> Result<Arc<ImageSet>, TaskError>;
+    fn open(&self, data: &str, split: DataSplit, size: usize) -> Result<Arc<ImageSet>, TaskError>;
 }
 
 /// The data that needs no files: `glyphs` alone, 50 alphabets of 20 characters, as [`Glyphs`] draws them by default.
@@ -129,7 +129,7 @@ pub trait ImageData: Send + Sync {
 pub struct BuiltIn;
 
 impl ImageData for BuiltIn {
-    fn open(&self, data: &str, split: Split, size: usize) -> Result<Arc<ImageSet>, TaskError> {
+    fn open(&self, data: &str, split: DataSplit, size: usize) -> Result<Arc<ImageSet>, TaskError> {
         if data != Dataset::Glyphs.name() {
             return Err(TaskError::Data {
                 place: format!("data {data}"),
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn groups(protocol: SplitProtocol, usage: Usage) -> BTreeSet<String> {
-        let set = BuiltIn.open("glyphs", Split { protocol, usage }, 2).unwrap();
+        let set = BuiltIn.open("glyphs", DataSplit { protocol, usage }, 2).unwrap();
         set.classes().iter().map(|class| class.group.clone()).collect()
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn data_that_is_not_built_in_is_refused_by_name() {
-        let split = Split { protocol: SplitProtocol::Published, usage: Usage::Test };
+        let split = DataSplit { protocol: SplitProtocol::Published, usage: Usage::Test };
         assert_eq!(
             BuiltIn.open("omniglot", split, 28).unwrap_err().to_string(),
             "data omniglot: it is not built in, as glyphs is; a folder that holds it has to be given"

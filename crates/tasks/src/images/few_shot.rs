@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Augmentation, Dataset, ImageData, ImageSet, Split, SplitProtocol, Usage, episodes::FewShotEpisodes,
+    Augmentation, DataSplit, Dataset, ImageData, ImageSet, SplitProtocol, Usage, episodes::FewShotEpisodes,
     layout::EpisodeLayout,
 };
 use crate::{EpisodeSource, MAX_STEPS, MAX_WIDTH, TaskError, bounds::Bounds};
@@ -159,7 +159,7 @@ impl FewShot {
         usage: Usage,
     ) -> Result<impl EpisodeSource + use<>, TaskError> {
         self.validate(task)?;
-        let split = Split { protocol: self.split, usage };
+        let split = DataSplit { protocol: self.split, usage };
         self.episodes(task, data.open(self.data.name(), split, self.image_size)?, usage)
     }
 

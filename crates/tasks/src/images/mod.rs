@@ -12,7 +12,7 @@ mod one_shot;
 mod set;
 
 pub use augment::Augmentation;
-pub use data::{BuiltIn, Dataset, ImageData, Split, SplitProtocol, Usage};
+pub use data::{BuiltIn, DataSplit, Dataset, ImageData, SplitProtocol, Usage};
 pub use few_shot::{EpisodeOrder, FewShot, MAX_IMAGE_SIZE, Rotations};
 pub(crate) use few_shot::{cifar_fs, omniglot};
 pub use glyphs::Glyphs;

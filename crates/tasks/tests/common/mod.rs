@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use plastica_tasks::{EpisodeSource, Glyphs, ImageData, ImageSet, Split, TaskConfig, TaskError, Usage};
+use plastica_tasks::{DataSplit, EpisodeSource, Glyphs, ImageData, ImageSet, TaskConfig, TaskError, Usage};
 
 /// A dozen characters of eight drawings, the same for every split.
 pub struct Small;
 
 impl ImageData for Small {
-    fn open(&self, _: &str, _: Split, size: usize) -> Result<Arc<ImageSet>, TaskError> {
+    fn open(&self, _: &str, _: DataSplit, size: usize) -> Result<Arc<ImageSet>, TaskError> {
         Ok(Arc::new(Glyphs { alphabets: 3, characters_per_alphabet: 4, drawings: 8, size, seed: 1 }.draw()?))
     }
 }
