@@ -96,6 +96,10 @@ struct Node<B: Backend> {
     output: Array<B>,
 }
 
+/// Nodes that a tape has room for before it grows: those of one step's internal loss, for which a tape is made at every
+/// step of a stream.
+const FIRST_NODES: usize = 64;
+
 /// The record of a computation, in order. Cloning shares it; it stays on its thread.
 pub struct Tape<B: Backend>(Rc<RefCell<Vec<Node<B>>>>);
 
@@ -129,7 +133,7 @@ pub enum GradMode {
 impl<B: Backend> Tape<B> {
     /// An empty tape.
     pub fn new() -> Self {
-        Self(Rc::new(RefCell::new(Vec::new())))
+        Self(Rc::new(RefCell::new(Vec::with_capacity(FIRST_NODES))))
     }
 
     /// Number of nodes recorded.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use super::CpuElement;
@@ -11,78 +12,103 @@ use super::transpose::transpose;
 /// Most bytes a thread's pool keeps, an element type.
 const POOL_BYTES: usize = 512 << 20;
 
-/// A thread's free vectors, by length.
+/// A thread's free blocks, by length.
 #[derive(Debug)]
-pub struct Pool<E> {
-    free: HashMap<usize, Vec<Vec<E>>>,
+pub struct Pool<E: CpuElement> {
+    free: HashMap<usize, Vec<Arc<Block<E>>>, BuildHasherDefault<LengthHasher>>,
     bytes: usize,
 }
 
-impl<E> Pool<E> {
+/// Hashes lengths. They are few and nobody's input, so one multiplication will do: the table's own hash costs as much as a
+/// small operation.
+#[derive(Debug, Default)]
+struct LengthHasher(u64);
+
+impl Hasher for LengthHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_usize(byte.into()));
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        // 2⁶⁴ over the golden ratio spreads neighbours over the upper bits, the swap brings those down
+        self.0 = (self.0 ^ length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes();
+    }
+}
+
+impl<E: CpuElement> Pool<E> {
     pub(super) fn new() -> Self {
-        Self { free: HashMap::new(), bytes: 0 }
+        Self { free: HashMap::default(), bytes: 0 }
     }
 
-    fn take(&mut self, len: usize) -> Option<Vec<E>> {
-        let values = self.free.get_mut(&len)?.pop()?;
-        self.bytes -= size_of_val(&values[..]);
-        Some(values)
+    fn take(&mut self, len: usize) -> Option<Arc<Block<E>>> {
+        let block = self.free.get_mut(&len)?.pop()?;
+        self.bytes -= size_of_val(&block.values[..]);
+        Some(block)
     }
 
-    fn put(&mut self, values: Vec<E>) {
-        let bytes = size_of_val(&values[..]);
+    fn put(&mut self, block: Arc<Block<E>>) {
+        let bytes = size_of_val(&block.values[..]);
         if bytes > 0 && self.bytes + bytes <= POOL_BYTES {
             self.bytes += bytes;
-            self.free.entry(values.len()).or_default().push(values);
+            self.free.entry(block.values.len()).or_default().push(block);
         }
     }
 }
 
+#[derive(Debug)]
 struct Block<E: CpuElement> {
     values: Vec<E>,
     /// The values as a matrix transposed, once somebody has asked for it.
-    transposed: OnceLock<Vec<E>>,
-}
-
-impl<E: CpuElement> Drop for Block<E> {
-    fn drop(&mut self) {
-        let (values, transposed) = (std::mem::take(&mut self.values), self.transposed.take());
-        // a thread that is going away has no pool any more; the vectors are then freed
-        E::with_pool(|pool| {
-            pool.borrow_mut().put(values);
-            transposed.into_iter().for_each(|values| pool.borrow_mut().put(values));
-        });
-    }
+    transposed: OnceLock<CpuBuffer<E>>,
 }
 
 /// A flat run of elements in memory. Cloning shares it; writing to a shared one copies it first.
+///
+/// There is a block until the buffer is dropped, when it goes back to the pool as it is, its counter included.
 #[derive(Clone)]
-pub struct CpuBuffer<E: CpuElement>(Arc<Block<E>>);
+pub struct CpuBuffer<E: CpuElement>(Option<Arc<Block<E>>>);
+
+impl<E: CpuElement> Drop for CpuBuffer<E> {
+    fn drop(&mut self) {
+        let Some(mut shared) = self.0.take() else { return };
+        // most buffers that go are clones: a look at the count is cheaper than asking for the block alone
+        if Arc::strong_count(&shared) > 1 {
+            return;
+        }
+        if let Some(block) = Arc::get_mut(&mut shared) {
+            block.transposed.take();
+            // a thread that is going away has no pool any more; the block is then freed
+            E::with_pool(|pool| pool.borrow_mut().put(shared));
+        }
+    }
+}
 
 impl<E: CpuElement> std::fmt::Debug for CpuBuffer<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CpuBuffer<{}>({} elements)", E::NAME, self.0.values.len())
+        write!(f, "CpuBuffer<{}>({} elements)", E::NAME, self.as_slice().len())
     }
 }
 
 impl<E: CpuElement> From<Vec<E>> for CpuBuffer<E> {
     fn from(values: Vec<E>) -> Self {
-        Self(Arc::new(Block { values, transposed: OnceLock::new() }))
+        Self(Some(Arc::new(Block { values, transposed: OnceLock::new() })))
     }
-}
-
-/// A vector of the pool, or a new one; what its elements are is unspecified.
-fn taken<E: CpuElement>(len: usize) -> Vec<E> {
-    E::with_pool(|pool| pool.borrow_mut().take(len)).flatten().unwrap_or_else(|| vec![E::zero(); len])
 }
 
 impl<E: CpuElement> CpuBuffer<E> {
     /// A buffer whose every element `write` sets. What the elements are before is unspecified: some
     /// earlier buffer's.
     pub(crate) fn build(len: usize, write: impl FnOnce(&mut [E])) -> Self {
-        let mut values = taken(len);
-        write(&mut values);
-        Self::from(values)
+        let pooled = E::with_pool(|pool| pool.borrow_mut().take(len)).flatten();
+        let mut buffer = pooled.map_or_else(|| Self::from(vec![E::zero(); len]), |block| Self(Some(block)));
+        if let Some(block) = buffer.0.as_mut().and_then(Arc::get_mut) {
+            write(&mut block.values);
+        }
+        buffer
     }
 
     pub(crate) fn zeros(len: usize) -> Self {
@@ -90,32 +116,37 @@ impl<E: CpuElement> CpuBuffer<E> {
     }
 
     pub(crate) fn as_slice(&self) -> &[E] {
-        &self.0.values
+        match &self.0 {
+            Some(block) => &block.values,
+            None => &[],
+        }
     }
 
     /// The elements for writing; copied first if somebody shares them.
     pub(crate) fn make_mut(&mut self) -> &mut [E] {
-        if Arc::get_mut(&mut self.0).is_none() {
-            *self = Self::build(self.0.values.len(), |out| out.copy_from_slice(self.as_slice()));
+        if self.0.as_mut().is_some_and(|shared| Arc::get_mut(shared).is_none()) {
+            *self = Self::build(self.as_slice().len(), |out| out.copy_from_slice(self.as_slice()));
         }
-        let block = Arc::get_mut(&mut self.0).expect("nobody else has seen it yet");
-        if let Some(outdated) = block.transposed.take() {
-            E::with_pool(|pool| pool.borrow_mut().put(outdated));
+        match self.0.as_mut().and_then(Arc::get_mut) {
+            Some(block) => {
+                block.transposed.take();
+                &mut block.values
+            }
+            None => &mut [],
         }
-        &mut block.values
     }
 
     /// The values, a matrix `[rows, cols]`, transposed. Computed once and kept until the buffer is written.
     pub(crate) fn transposed(&self, rows: usize, cols: usize) -> &[E] {
-        self.0.transposed.get_or_init(|| {
-            let mut transposed = taken(self.as_slice().len());
-            transpose(self.as_slice(), &mut transposed, rows, cols);
-            transposed
-        })
+        let Some(block) = &self.0 else { return &[] };
+        let turned = block.transposed.get_or_init(|| {
+            Self::build(block.values.len(), |to| transpose(&block.values, to, rows, cols))
+        });
+        turned.as_slice()
     }
 
     pub(crate) fn map(&self, f: impl Fn(E) -> E) -> Self {
-        Self::build(self.0.values.len(), |out| {
+        Self::build(self.as_slice().len(), |out| {
             for (out, &x) in out.iter_mut().zip(self.as_slice()) {
                 *out = f(x);
             }
@@ -124,7 +155,7 @@ impl<E: CpuElement> CpuBuffer<E> {
 }
 
 /// The storage behind [`CpuElement::with_pool`].
-pub(super) fn visit<E, R>(
+pub(super) fn visit<E: CpuElement, R>(
     pool: &'static std::thread::LocalKey<RefCell<Pool<E>>>,
     f: impl FnOnce(&RefCell<Pool<E>>) -> R,
 ) -> Option<R> {

@@ -30,8 +30,7 @@ pub(crate) fn rows_times_transposed<E: CpuElement>(
         return CpuBuffer::zeros(rows * n);
     }
     CpuBuffer::build(rows * n, |c| match rows {
-        1 => dots(x, weight.as_slice(), k, c),
-        2..=SKINNY_ROWS => skinny::rows_times_matrix(x, weight.transposed(n, k), c, k, n),
+        ..=SKINNY_ROWS => skinny::rows_times_matrix(x, weight.transposed(n, k), c, k, n),
         _ => {
             let s = MatMulSizes { batch: 1, m: rows, k, n, transpose_a: false, transpose_b: true };
             matrix_matrix(x, weight.as_slice(), s, c);

@@ -37,6 +37,38 @@ fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
     }
 }
 
+/// `sum += x m`, element by element.
+#[inline(always)]
+fn add_scaled<E: CpuElement, const FUSED: bool>(sum: &mut [E; LANES], x: E, m: &[E; LANES]) {
+    for (sum, &m) in sum.iter_mut().zip(m) {
+        *sum = fma::<E, FUSED>(x, m, *sum);
+    }
+}
+
+/// Columns of a single row's product whose sums stay in registers together: as many sums as eight rows keep going.
+const WIDE: usize = 8 * LANES;
+
+/// `c = a m` of a single row, [`WIDE`] columns from column `col`. Each register's sum has a name of its own: of an array
+/// of that many, the compiler makes gathered loads.
+#[inline(always)]
+fn wide_row<E: CpuElement, const FUSED: bool>(a: &[E], m: &[E], c: &mut [E], n: usize, col: usize) {
+    let zero = [E::zero(); LANES];
+    let (mut s0, mut s1, mut s2, mut s3) = (zero, zero, zero, zero);
+    let (mut s4, mut s5, mut s6, mut s7) = (zero, zero, zero, zero);
+    for (&x, m) in a.iter().zip(m.chunks_exact(n)) {
+        let (m, _) = m[col..col + WIDE].as_chunks::<LANES>();
+        add_scaled::<E, FUSED>(&mut s0, x, &m[0]);
+        add_scaled::<E, FUSED>(&mut s1, x, &m[1]);
+        add_scaled::<E, FUSED>(&mut s2, x, &m[2]);
+        add_scaled::<E, FUSED>(&mut s3, x, &m[3]);
+        add_scaled::<E, FUSED>(&mut s4, x, &m[4]);
+        add_scaled::<E, FUSED>(&mut s5, x, &m[5]);
+        add_scaled::<E, FUSED>(&mut s6, x, &m[6]);
+        add_scaled::<E, FUSED>(&mut s7, x, &m[7]);
+    }
+    c[col..col + WIDE].copy_from_slice([s0, s1, s2, s3, s4, s5, s6, s7].as_flattened());
+}
+
 /// One column block of all rows.
 #[inline(always)]
 fn columns<E: CpuElement, const REGS: usize, const FUSED: bool>(
@@ -68,10 +100,9 @@ kernel! {
     /// `c = a m`: a `[rows, k]`, m `[k, n]`, c `[rows, n]`, all contiguous, none empty.
     pub(crate) fn rows_times_matrix<E>(a: &[E], m: &[E], c: &mut [E], k: usize, n: usize) {
         let mut col = 0;
-        // one row alone has to keep as many sums going as eight rows do
-        while a.len() == k && col + 8 * LANES <= n {
-            tile::<E, 1, 8, FUSED>(a, m, c, (k, n, col));
-            col += 8 * LANES;
+        while a.len() == k && col + WIDE <= n {
+            wide_row::<E, FUSED>(a, m, c, n, col);
+            col += WIDE;
         }
         while col + 2 * LANES <= n {
             columns::<E, 2, FUSED>(a, m, c, (k, n, col));

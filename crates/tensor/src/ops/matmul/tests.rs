@@ -47,6 +47,20 @@ proptest! {
     }
 }
 
+#[test]
+fn few_rows_are_three_loops_at_every_width() {
+    // one short of, exactly and one beyond the columns whose sums are kept in registers together
+    for n in [1, 15, 16, 17, 31, 32, 33, 127, 128, 129, 176, 256, 303] {
+        for m in [1, 2, 7, 8, 9] {
+            let s = MatMulSizes { batch: 1, m, k: 5, n, transpose_a: false, transpose_b: false };
+            check_sizes(s);
+            let (x, weight) = (noise([m, s.k]), noise([n, s.k]));
+            let layer = x.linear(&weight, &Tensor::zeros(x.backend(), [n]).unwrap());
+            check(layer, &by_loops(&x, &weight, MatMulSizes { transpose_b: true, ..s }), [m, n]);
+        }
+    }
+}
+
 /// Sizes beyond the one from which a product is spread over threads, the last chunk of rows a short one.
 const LARGE: MatMulSizes =
     MatMulSizes { batch: 1, m: 300, k: 350, n: 330, transpose_a: false, transpose_b: false };
