@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Task::Reproduce(a) => reproduce::run(a, quiet),
         Task::Train(a) => train::run(a, quiet),
         Task::Eval(a) => eval::run(a),
-        Task::Bench(a) => bench::run(a),
+        Task::Bench(a) => bench::run(a, quiet),
         Task::Parity(a) => parity::run(a),
     };
     let outcome: Outcome = match arguments.threads {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use plastica_tensor::{Cpu, Tensor};
 
 /// Rates of the machine, on the threads in use.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
     /// f32 matrix product of 1024 × 1024 × 1024, floating-point operations a second.
     pub matmul_flops: f64,

@@ -5,7 +5,13 @@ use clap::{Args, Subcommand};
 use crate::failure::Outcome;
 
 mod ceilings;
+mod fit;
+mod latency;
+mod memory;
+mod scaling;
 mod throughput;
+mod timing;
+mod work;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -17,18 +23,17 @@ pub struct Arguments {
 enum What {
     /// Training steps: time, memory, arithmetic, and the share of the machine's ceilings.
     Throughput(throughput::Arguments),
+    /// One step of one episode, read as a stream: median and 99th percentile, for each rule.
+    Latency(latency::Arguments),
+    /// Training steps against T, batch, width and layers, with fitted exponents.
+    Scaling(scaling::Arguments),
 }
 
 /// Measures.
-pub fn run(arguments: &Arguments) -> Outcome {
+pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     match &arguments.what {
         What::Throughput(a) => throughput::run(a),
+        What::Latency(a) => latency::run(a),
+        What::Scaling(a) => scaling::run(a, quiet),
     }
-}
-
-/// The median of measurements, and the 99th percentile.
-fn median_and_p99(mut seconds: Vec<f64>) -> (f64, f64) {
-    seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| seconds[((seconds.len() - 1) as f64 * share).round() as usize];
-    (at(0.5), at(0.99))
 }

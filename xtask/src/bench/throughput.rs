@@ -1,62 +1,92 @@
 //! `cargo xtask bench throughput`: training steps.
 
-use std::time::Instant;
-
 use clap::Args;
 use plastica_eval::{RunConfig, Trainer};
-use plastica_model::ModelConfig;
 use plastica_rules::{Credit, Rule};
 use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ceilings::Ceilings;
-use super::median_and_p99;
+use super::memory;
+use super::timing::Times;
+use super::work::Work;
 use crate::config;
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 
 #[derive(Args)]
-#[command(after_help = "Example:
-  cargo xtask bench throughput --task copying --rule hebbian --credit full --batch 64")]
+#[command(
+    after_help = "A step is all of it: forward, backward and optimiser, of a batch that has been drawn before. Operations and bytes are
+counted from the equations; bytes are those of fast weights, keys and values, which are each sequence's own. The
+ceilings are measured after the training, on as many threads: a product of two matrices of 1024 × 1024, and a copy of
+256 MiB. So the peak is the training's, the program included.
+
+With --json, one object on one line: task, rule, credit, batch, threads, steps (how many were timed), ms_per_step and
+ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second, peak_megabytes (10⁶ bytes; null where not
+known), peak_source (where that was read), mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings
+share_of_matmul, share_of_copy (1 is the ceiling), ceilings.matmul_flops and ceilings.copy_bytes (a second).
+
+Examples:
+  cargo xtask bench throughput --task copying --rule hebbian --credit full --batch 64
+  cargo xtask bench throughput --rule gradient --credit detached --batch 1 --threads 1 --steps 100
+  cargo xtask bench throughput --batch 16 --set task.delay=1013 --set model.num_layers=1 --json"
+)]
 pub struct Arguments {
     /// The task: copying, cue-reward or regression.
     #[arg(long, default_value = "copying", value_name = "T")]
     task: String,
-    /// The plasticity rule.
+    /// The plasticity rule: none, hebbian or gradient.
     #[arg(long, default_value = "hebbian", value_name = "R")]
     rule: Rule,
-    /// What the outer gradient sees of the fast weights.
+    /// What the outer gradient sees of the fast weights: detached, full or truncated(k).
     #[arg(long, default_value = "full", value_name = "C")]
     credit: Credit,
     /// Episodes a step.
     #[arg(long, default_value_t = 64, value_name = "B")]
     batch: usize,
-    /// Steps to time, after two to warm up.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    steps: usize,
+    /// Steps to time.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    steps: u32,
+    /// Steps before those, in which buffers fill.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    warm_up: u32,
     /// A configuration value, as in `train`; dropout is 0 unless set.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Leave the machine's ceilings out.
+    #[arg(long)]
+    no_ceilings: bool,
     /// One JSON object instead of lines.
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Measured {
+/// What was measured; its fields' names are those of `--json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measured {
     task: String,
-    rule: String,
+    rule: Rule,
     credit: String,
     batch: usize,
     threads: usize,
-    ms_per_step: f64,
+    steps: usize,
+    pub ms_per_step: f64,
     ms_per_step_p99: f64,
-    ms_per_sequence: f64,
+    pub ms_per_sequence: f64,
     sequences_per_second: f64,
-    peak_megabytes: Option<f64>,
+    pub peak_megabytes: Option<f64>,
+    peak_source: Option<String>,
     mflop_per_sequence: f64,
-    fast_megabytes_per_sequence: f64,
+    megabytes_per_sequence: f64,
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+}
+
+/// The machine's ceilings, and how much of them was used.
+#[derive(Debug, Serialize, Deserialize)]
+struct Limits {
     share_of_matmul: f64,
     share_of_copy: f64,
     ceilings: Ceilings,
@@ -64,102 +94,96 @@ struct Measured {
 
 /// Measures and tells.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let mut settings = vec![
-        "model.dropout=0.0".to_owned(),
-        format!("training.credit=\"{}\"", arguments.credit),
-        format!("training.batch_size={}", arguments.batch),
-    ];
-    settings.extend(arguments.settings.iter().cloned());
-    let config = config::load(&arguments.task, arguments.rule, None, &settings).map_err(Failure::usage)?;
-    let steps = arguments.steps.max(1);
-    let source = config.task.build()?;
-    let mut trainer = Trainer::new(&config, &Cpu::<f32>::new())?;
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut seconds = Vec::with_capacity(steps);
-    for i in 0..steps + 2 {
-        let batch = source.sample(&mut rng, arguments.batch)?;
-        let begin = Instant::now();
-        trainer.train_batch(&batch)?;
-        if i >= 2 {
-            seconds.push(begin.elapsed().as_secs_f64());
+    let measured = arguments.measure()?;
+    if arguments.json { say(serde_json::to_string(&measured)?) } else { measured.tell() }
+}
+
+impl Arguments {
+    fn config(&self) -> anyhow::Result<RunConfig> {
+        let mut settings = vec![
+            "model.dropout=0.0".to_owned(),
+            format!("training.credit=\"{}\"", self.credit),
+            format!("training.batch_size={}", self.batch),
+        ];
+        settings.extend(self.settings.iter().cloned());
+        config::load(&self.task, self.rule, None, &settings)
+    }
+
+    fn measure(&self) -> Outcome<Measured> {
+        let config = self.config().map_err(Failure::usage)?;
+        let batch = config.training.batch_size;
+        let source = config.task.build()?;
+        let mut trainer = Trainer::new(&config, &Cpu::<f32>::new())?;
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let times =
+            Times::take(self.warm_up as usize, self.steps as usize, |_, watch| -> anyhow::Result<()> {
+                let batch = source.sample(&mut rng, batch)?;
+                watch.time(|| trainer.train_batch(&batch))?;
+                Ok(())
+            })?;
+        // before the ceilings, which take memory of their own
+        let peak_megabytes = memory::peak_bytes().map(|bytes| bytes as f64 / 1e6);
+        let per_sequence = times.median() / batch as f64;
+        let work = Work::of(&config, source.steps());
+        let limits = if self.no_ceilings { None } else { Some(Limits::measure(work, per_sequence)?) };
+        Ok(Measured {
+            task: self.task.clone(),
+            rule: self.rule,
+            credit: config.training.credit.to_string(),
+            batch,
+            threads: rayon::current_num_threads(),
+            steps: times.count(),
+            ms_per_step: times.median() * 1e3,
+            ms_per_step_p99: times.quantile(0.99) * 1e3,
+            ms_per_sequence: per_sequence * 1e3,
+            sequences_per_second: 1.0 / per_sequence,
+            peak_megabytes,
+            peak_source: peak_megabytes.and(memory::SOURCE).map(str::to_owned),
+            mflop_per_sequence: work.flop / 1e6,
+            megabytes_per_sequence: work.bytes / 1e6,
+            limits,
+        })
+    }
+}
+
+impl Limits {
+    fn measure(work: Work, per_sequence: f64) -> anyhow::Result<Self> {
+        let ceilings = Ceilings::measure()?;
+        Ok(Self {
+            share_of_matmul: work.flop / per_sequence / ceilings.matmul_flops,
+            share_of_copy: work.bytes / per_sequence / ceilings.copy_bytes,
+            ceilings,
+        })
+    }
+}
+
+impl Measured {
+    fn tell(&self) -> Outcome {
+        let Self { task, rule, credit, batch, threads, steps, .. } = self;
+        say(format_args!("{task} {rule} {credit}, batch {batch}, {threads} threads, {steps} steps"))?;
+        say(format_args!("step      {:.2} ms median, {:.2} ms p99", self.ms_per_step, self.ms_per_step_p99))?;
+        say(format_args!(
+            "sequence  {:.3} ms, {:.0} a second",
+            self.ms_per_sequence, self.sequences_per_second
+        ))?;
+        match (self.peak_megabytes, &self.peak_source) {
+            (Some(peak), Some(source)) => say(format_args!("memory    {peak:.0} MB at most ({source})"))?,
+            _ => say("memory    not known here")?,
         }
+        say(format_args!(
+            "work      {:.1} MFLOP and {:.1} MB of fast weights, keys and values a sequence",
+            self.mflop_per_sequence, self.megabytes_per_sequence
+        ))?;
+        let Some(Limits { share_of_matmul, share_of_copy, ceilings }) = &self.limits else { return Ok(()) };
+        say(format_args!(
+            "ceilings  {:.0} GFLOP/s matrix product, {:.1} GB/s copy",
+            ceilings.matmul_flops / 1e9,
+            ceilings.copy_bytes / 1e9
+        ))?;
+        say(format_args!(
+            "share     {:.1} % of the matrix product, {:.1} % of the copy",
+            100.0 * share_of_matmul,
+            100.0 * share_of_copy
+        ))
     }
-    let peak_megabytes = peak_bytes().map(|bytes| bytes as f64 / 1e6);
-    let (median, p99) = median_and_p99(seconds);
-    let per_sequence = median / arguments.batch as f64;
-    let (flop, bytes) = work(&config, source.steps());
-    let ceilings = Ceilings::measure()?;
-    let measured = Measured {
-        task: arguments.task.clone(),
-        rule: arguments.rule.to_string(),
-        credit: arguments.credit.to_string(),
-        batch: arguments.batch,
-        threads: rayon::current_num_threads(),
-        ms_per_step: median * 1e3,
-        ms_per_step_p99: p99 * 1e3,
-        ms_per_sequence: per_sequence * 1e3,
-        sequences_per_second: 1.0 / per_sequence,
-        peak_megabytes,
-        mflop_per_sequence: flop / 1e6,
-        fast_megabytes_per_sequence: bytes / 1e6,
-        share_of_matmul: flop / per_sequence / ceilings.matmul_flops,
-        share_of_copy: bytes / per_sequence / ceilings.copy_bytes,
-        ceilings,
-    };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&measured)?);
-        return Ok(());
-    }
-    println!(
-        "{} {} {}, batch {}, {} threads, {} steps",
-        measured.task, measured.rule, measured.credit, measured.batch, measured.threads, steps
-    );
-    println!("step      {:.2} ms median, {:.2} ms p99", measured.ms_per_step, measured.ms_per_step_p99);
-    println!("sequence  {:.3} ms, {:.0} a second", measured.ms_per_sequence, measured.sequences_per_second);
-    if let Some(peak) = measured.peak_megabytes {
-        println!("memory    {peak:.0} MB at most");
-    }
-    println!(
-        "work      {:.1} MFLOP and {:.1} MB of fast weights a sequence",
-        measured.mflop_per_sequence, measured.fast_megabytes_per_sequence
-    );
-    println!(
-        "ceilings  {:.0} GFLOP/s matrix product, {:.1} GB/s copy",
-        ceilings.matmul_flops / 1e9,
-        ceilings.copy_bytes / 1e9
-    );
-    println!(
-        "share     {:.1} % of the matrix product, {:.1} % of the copy",
-        100.0 * measured.share_of_matmul,
-        100.0 * measured.share_of_copy
-    );
-    Ok(())
-}
-
-/// Floating-point operations of a sequence in training, and bytes of fast weights that have to be walked over,
-/// counted from the equations: a shared weight takes 2 operations forward and 4 backward a step; a fast one 2 to
-/// be read and 4 to be changed forward, and 13 backward under credit (2 to read transposed, 2 to add what was
-/// read, 1 to decay, 8 for the derivatives by η, α, p and q), 2 where it is a constant; the gradient rule adds
-/// its own pass back through both, and the way back through that.
-fn work(config: &RunConfig, steps: usize) -> (f64, f64) {
-    let ModelConfig { model_dim: d, ffn_dim: f, num_layers, input_dim, .. } = config.model;
-    let shared = num_layers * (4 * d * d + 2 * d * f) + input_dim * d + config.model.head_dim() * d;
-    let fast = num_layers * 2 * d * f;
-    let full = config.training.credit != Credit::Detached;
-    let (shared_ops, fast_ops, walks) = match (config.model.rule, full) {
-        (Rule::None, _) => (6, 0, 0),
-        (Rule::Hebbian, false) => (6, 8, 4),
-        (Rule::Hebbian, true) => (6, 19, 6),
-        (Rule::Gradient, false) => (8, 10, 5),
-        (Rule::Gradient, true) => (12, 25, 8),
-    };
-    let count = |weights: usize, ops: usize| (weights * ops * steps) as f64;
-    (count(shared, shared_ops) + count(fast, fast_ops), count(fast, walks) * 4.0)
-}
-
-/// Most memory that this process has held, in bytes, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

@@ -1,5 +1,6 @@
 //! The command line from outside: what it writes, what it prints, and how it refuses.
 
+mod bench;
 mod checkpoints;
 mod command_line;
 mod configuration;
