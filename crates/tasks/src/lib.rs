@@ -33,6 +33,7 @@ mod bounds;
 mod config;
 mod copying;
 mod cue_reward;
+mod data;
 mod draw;
 mod error;
 mod images;
@@ -47,6 +48,10 @@ pub use bounds::{MAX_MAGNITUDE, MAX_STEPS, MAX_WIDTH};
 pub use config::TaskConfig;
 pub use copying::Copying;
 pub use cue_reward::CueReward;
+pub use data::{
+    Archive, ArchiveIdentity, DataError, DataFolder, Format, ImageQuery, Images, Lock, Manifest,
+    PLASTICA_CACHE, PLASTICA_DATASETS, Part, Scheme, Selection, Shuffled, Span, Split, Trust,
+};
 pub use error::TaskError;
 pub use images::{
     Augmentation, BuiltIn, DataSplit, Dataset, EpisodeOrder, FewShot, Glyphs, ImageClass, ImageData,

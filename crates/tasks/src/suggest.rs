@@ -2,7 +2,7 @@
 
 /// The candidate nearest to `name` by edit distance, if it is near enough to be a slip (a third
 /// of its letters) or if one of the two begins the other. Case does not count.
-pub(crate) fn nearest(name: &str, candidates: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     if name.is_empty() {
         return None;
