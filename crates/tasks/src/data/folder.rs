@@ -104,9 +104,8 @@ impl DataFolder {
     /// # Errors
     /// [`DataError::Manifest`] and [`DataError::Io`] for a manifest in the folder that won't do.
     pub fn manifests(&self) -> Result<Vec<Manifest>, DataError> {
-        let mut manifests: Vec<Manifest> = Vec::new();
-        let built_in = BUILT_IN.iter().map(|&(file, text)| (file.to_owned(), text.to_owned()));
-        for (file, text) in built_in.chain(self.own_manifests()?) {
+        let mut manifests = built_in()?;
+        for (file, text) in self.own_manifests()? {
             let fail = |problem| DataError::Manifest { file: file.clone(), problem };
             let manifest = Manifest::parse(&text).map_err(fail)?;
             if manifests.iter().any(|other| other.name == manifest.name) {
@@ -309,6 +308,17 @@ impl DataFolder {
         }
         Ok((identities, collection))
     }
+}
+
+/// The manifests that come with this crate, read once.
+fn built_in() -> Result<Vec<Manifest>, DataError> {
+    static PARSED: LazyLock<Result<Vec<Manifest>, (&str, String)>> = LazyLock::new(|| {
+        BUILT_IN
+            .iter()
+            .map(|&(file, text)| Manifest::parse(text).map_err(|problem| (file, problem)))
+            .collect()
+    });
+    PARSED.clone().map_err(|(file, problem)| DataError::Manifest { file: file.to_owned(), problem })
 }
 
 /// Opening needs one checksum that holds; verifying looks at all.

@@ -50,8 +50,7 @@ fn chosen(
         places.retain(|&place| names.contains(&classes[place].name));
     }
     if let Some(Span { first, last }) = selection.labels {
-        let most = places.iter().map(|&place| classes[place].label).max();
-        within("labels", last, most.map_or(0, |most| most + 1))?;
+        within("labels", last, classes.iter().map(|class| class.label + 1).max().unwrap_or(0))?;
         places.retain(|&place| (first..=last).contains(&classes[place].label));
     }
     if let Some(Shuffled { seed, first, last }) = selection.shuffled {
