@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod config;
+mod data;
 mod eval;
 mod failure;
 mod output;
@@ -36,6 +37,8 @@ struct Arguments {
 enum Task {
     /// Re-run the paper's study on the sequence tasks, and set the results beside the published ones.
     Reproduce(reproduce::Arguments),
+    /// List, fetch and verify image data.
+    Data(data::Arguments),
     /// Train one model on one task.
     Train(train::Arguments),
     /// Evaluate a checkpoint on fresh episodes.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let quiet = arguments.quiet;
     let task = || match &arguments.task {
         Task::Reproduce(a) => reproduce::run(a, quiet),
+        Task::Data(a) => data::run(a, quiet),
         Task::Train(a) => train::run(a, quiet),
         Task::Eval(a) => eval::run(a),
         Task::Bench(a) => bench::run(a, quiet),

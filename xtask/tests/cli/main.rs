@@ -4,6 +4,7 @@ mod bench;
 mod checkpoints;
 mod command_line;
 mod configuration;
+mod data;
 mod determinism;
 mod folders;
 mod recordings;
