@@ -8,10 +8,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::collection::{Collection, Decoded, PartClass};
 use super::error::Flaw;
-use super::manifest::{Archive, BUILT_IN, Format, MAX_ARCHIVE, Manifest, Scheme, Split};
+use super::manifest::{Archive, BUILT_IN, Format, MAX_ARCHIVE, Manifest};
 use super::packed::{self, Recipe};
 use super::selection::{self, Plan};
-use super::{ArchiveIdentity, DataError, Lock, cifar, omniglot, places};
+use super::{ArchiveIdentity, DataError, ImageQuery, Lock, cifar, omniglot, places, query};
 use crate::ImageSet;
 use crate::suggest::nearest;
 
@@ -19,37 +19,6 @@ use crate::suggest::nearest;
 pub const PLASTICA_DATASETS: &str = "PLASTICA_DATASETS";
 /// The environment's variable that names the folder of the packed cache.
 pub const PLASTICA_CACHE: &str = "PLASTICA_CACHE";
-
-/// Which images to open.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ImageQuery {
-    /// The set's name.
-    pub set: String,
-    /// The split scheme; the set's first where `None`.
-    pub scheme: Option<String>,
-    /// The split.
-    pub split: Split,
-    /// Height and width to decode at, in pixels, at most the stored ones; as stored where `None`. Sets in the layout of
-    /// CIFAR are had as stored only.
-    pub size: Option<usize>,
-}
-
-impl ImageQuery {
-    /// A split of a set by its first scheme, in the size it is stored in.
-    pub fn new(set: impl Into<String>, split: Split) -> Self {
-        Self { set: set.into(), scheme: None, split, size: None }
-    }
-
-    /// The same by another scheme.
-    pub fn scheme(self, scheme: impl Into<String>) -> Self {
-        Self { scheme: Some(scheme.into()), ..self }
-    }
-
-    /// The same in another size.
-    pub fn size(self, size: usize) -> Self {
-        Self { size: Some(size), ..self }
-    }
-}
 
 /// A folder with image sets: `FOLDER/ARCHIVE` for each, and manifests of sets of one's own as `*.toml`.
 ///
@@ -182,8 +151,8 @@ impl DataFolder {
     /// [`DataError`] when the query names what there is not, or the archives are not there or not what they should be.
     pub fn open(&self, query: &ImageQuery) -> Result<Arc<ImageSet>, DataError> {
         let manifest = self.manifest(&query.set)?;
-        let scheme = scheme(&manifest, query)?;
-        let shape = shape(&manifest, query.size)?;
+        let scheme = query::scheme(&manifest, query)?;
+        let shape = query::shape(&manifest, query.size)?;
         let key = ImageQuery {
             set: manifest.name.clone(),
             scheme: Some(scheme.name.clone()),
@@ -333,44 +302,4 @@ fn open_archive(manifest: &Manifest, path: &Path) -> Result<File, DataError> {
         }
         _ => DataError::reading(path)(error),
     })
-}
-
-fn scheme<'a>(manifest: &'a Manifest, query: &ImageQuery) -> Result<&'a Scheme, DataError> {
-    let wanted = query.scheme.as_ref().unwrap_or(&manifest.schemes[0].name);
-    let Some(scheme) = manifest.schemes.iter().find(|scheme| scheme.name == *wanted) else {
-        let known: Vec<&str> = manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
-        return Err(DataError::UnknownScheme {
-            set: manifest.name.clone(),
-            scheme: wanted.clone(),
-            known: known.join(", "),
-        });
-    };
-    let splits = scheme.splits();
-    if query.split != Split::All && splits.iter().all(|&(split, _)| split != query.split) {
-        let known: Vec<&str> = splits.iter().map(|(split, _)| split.name()).chain(["all"]).collect();
-        return Err(DataError::UnknownSplit {
-            set: manifest.name.clone(),
-            scheme: scheme.name.clone(),
-            split: query.split.name(),
-            known: known.join(", "),
-        });
-    }
-    Ok(scheme)
-}
-
-/// Channels, height and width of the images that a query gives.
-fn shape(manifest: &Manifest, size: Option<usize>) -> Result<[usize; 3], DataError> {
-    let (height, width) = (manifest.images.height, manifest.images.width);
-    let fail = |size, expected: String| Err(DataError::Size { set: manifest.name.clone(), size, expected });
-    match (manifest.images.format, size) {
-        (Format::Omniglot, None) => Ok([1, height, width]),
-        (Format::Omniglot, Some(size)) if (1..=height.min(width)).contains(&size) => Ok([1, size, size]),
-        (Format::Omniglot, Some(size)) => {
-            fail(size, format!("1 to {}, the size as stored", height.min(width)))
-        }
-        (Format::Cifar100, Some(size)) if (size, size) != (height, width) => {
-            fail(size, format!("{height}, the size as stored"))
-        }
-        (Format::Cifar100, _) => Ok([3, height, width]),
-    }
 }

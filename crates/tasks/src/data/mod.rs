@@ -16,13 +16,15 @@ mod omniglot;
 mod packed;
 mod places;
 mod png;
+mod query;
 mod resample;
 mod selection;
 
 pub use error::DataError;
-pub use folder::{DataFolder, ImageQuery, PLASTICA_CACHE, PLASTICA_DATASETS};
+pub use folder::{DataFolder, PLASTICA_CACHE, PLASTICA_DATASETS};
 pub use identity::{ArchiveIdentity, Lock, Trust};
 pub use manifest::{Archive, Format, Images, Manifest, Part, Scheme, Selection, Shuffled, Span, Split};
+pub use query::ImageQuery;
 
 #[cfg(doc)]
 use {crate::ImageSet, collection::Collection};
