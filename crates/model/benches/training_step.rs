@@ -1,5 +1,5 @@
-//! The published model on a shard of 8 episodes of 31 steps: a forward and backward pass as in training, under every rule
-//! and credit; and one step of one episode, read as a stream.
+//! The published model on a shard of 8 episodes of 31 steps: a forward and backward pass as in training, under every
+//! rule and credit; and one step of one episode, read as a stream.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use plastica_model::{ModelConfig, Noise, Parameters, PlasticTransformer, Result, SequenceModel};

@@ -1,5 +1,5 @@
-//! The kernels of a training step, each alone, at the sizes of the published model: d = 128, f = 256, 4 heads, a shard of 8
-//! episodes, and a single episode where that goes another way.
+//! The kernels of a training step, each alone, at the sizes of the published model: d = 128, f = 256, 4 heads, a
+//! shard of 8 episodes, and a single episode where that goes another way.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use plastica_tensor::ops::attention::AttentionCache;

@@ -10,8 +10,8 @@ pub struct PowerLaw {
 }
 
 impl PowerLaw {
-    /// The line of least squares through the points' logarithms; `None` unless there are two different x at least, and all
-    /// coordinates are above 0 and finite.
+    /// The line of least squares through the points' logarithms; `None` unless there are two different x at least,
+    /// and all coordinates are above 0 and finite.
     pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
         if points.iter().any(|&(x, y)| !(x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite())) {
             return None;
@@ -35,8 +35,9 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line whose distances from the points, each relative to the point's own y, have the least squares: measured times
-    /// are uncertain by a share of themselves. `None` unless there are two different x at least, and all y are above 0.
+    /// The line whose distances from the points, each relative to the point's own y, have the least squares: measured
+    /// times are uncertain by a share of themselves. `None` unless there are two different x at least, and all y are
+    /// above 0.
     pub fn fit_relative(points: &[(f64, f64)]) -> Option<Self> {
         if points.iter().any(|&(x, y)| !(y > 0.0 && x.is_finite() && y.is_finite())) {
             return None;
@@ -78,7 +79,8 @@ mod tests {
 
     #[test]
     fn the_standard_error_is_the_textbooks() {
-        // on logarithms 0, 1, 2 and 0, 1, 0: slope 0, residuals −1/3, 2/3, −1/3, so s² = (6/9)/1 and the error sqrt(s²/2)
+        // on logarithms 0, 1, 2 and 0, 1, 0: slope 0, residuals −1/3, 2/3, −1/3, so s² = (6/9)/1 and the error
+        // sqrt(s²/2)
         let points = [(0.0, 0.0), (1.0, 1.0), (2.0, 0.0)].map(|(x, y): (f64, f64)| (x.exp(), y.exp()));
         let law = PowerLaw::fit(&points).unwrap();
         assert!(law.exponent.abs() < 1e-14, "{law:?}");

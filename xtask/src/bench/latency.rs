@@ -20,25 +20,25 @@ const WARM_UP: usize = 200;
 const WIDTH: usize = 10;
 
 #[derive(Args)]
-#[command(
-    after_help = "A step is a call of SequenceModel::step with a batch of one: forward, no dropout, fast weights changed.
-After --length steps a new episode begins, so attention looks at 1 to --length steps; the first step of an episode, which
-takes memory for its state, is timed like the others.
+#[command(after_help = "\
+A step is a call of SequenceModel::step with a batch of one: forward, no dropout, fast weights
+changed. After --length steps a new episode begins, so attention looks at 1 to --length steps; the
+first step of an episode, which takes memory for its state, is timed like the others.
 
-With --json, one object a rule, each on a line of its own: rule, model_dim, ffn_dim, num_layers, num_heads, length, steps
-(how many were timed), median_us and p99_us (microseconds a step).
+With --json, one object a rule, each on a line of its own: rule, model_dim, ffn_dim, num_layers,
+num_heads, length, steps (how many were timed), median_us and p99_us (microseconds a step).
 
 Examples:
   cargo xtask bench latency
   cargo xtask bench latency --rule hebbian --length 1024 --steps 20000
-  cargo xtask bench latency --model-dim 64 --ffn-dim 128 --layers 1 --json"
-)]
+  cargo xtask bench latency --model-dim 64 --ffn-dim 128 --layers 1 --json")]
 pub struct Arguments {
     /// The plasticity rule: none, hebbian or gradient; every one of them unless given.
     #[arg(long, value_name = "R")]
     rule: Option<Rule>,
     /// Steps to time.
-    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 5000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     steps: u32,
     /// Steps of an episode.
     #[arg(long, default_value_t = 31, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -82,7 +82,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if !arguments.json {
         let Arguments { model_dim, ffn_dim, layers, heads, length, steps, .. } = arguments;
         say(format_args!(
-            "one step of one episode, {steps} steps in episodes of {length}: d = {model_dim}, f = {ffn_dim}, L = {layers}, H = {heads}"
+            "one step of one episode, {steps} steps in episodes of {length}: \
+             d = {model_dim}, f = {ffn_dim}, L = {layers}, H = {heads}"
         ))?;
         say(format_args!("{:10} {:>12} {:>12}", "rule", "median, µs", "p99, µs"))?;
     }

@@ -4,8 +4,8 @@
 pub const SOURCE: Option<&str> =
     if cfg!(target_os = "linux") { Some("VmHWM in /proc/self/status") } else { None };
 
-/// Most memory that was resident at once since the process began, in bytes; `None` where the system does not tell, or not
-/// in a way that is known here.
+/// Most memory that was resident at once since the process began, in bytes; `None` where the system does not tell, or
+/// not in a way that is known here.
 pub fn peak_bytes() -> Option<u64> {
     SOURCE?;
     high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)

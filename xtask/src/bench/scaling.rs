@@ -16,31 +16,32 @@ use crate::output::say;
 const STEPS_BESIDE_DELAY: u32 = 11;
 
 #[derive(Args)]
-#[command(
-    after_help = "Every point is a `bench throughput` in a process of its own, so its peak of memory is its own: copying at d = 128,
-f = 256, L = 2, batch 16 and T = 31, but for the axis:
+#[command(after_help = "\
+Every point is a `bench throughput` in a process of its own, so its peak of memory is its own:
+copying at d = 128, f = 256, L = 2, batch 16 and T = 31, but for the axis:
 
   t       T, steps of an episode: 31, then 64 to 2048, doubling (delay T − 11)
   batch   episodes a step: 1 to 64, doubling
   width   d: 32 to 256, doubling, with f = 2d
   layers  L: 1 to 4
 
-A training step's cost is given per sequence and per step of a sequence, each with the exponent k of cost ~ axisᵏ, by least
-squares on the logarithms, and k's standard error.
+A training step's cost is given per sequence and per step of a sequence, each with the exponent k of
+cost ~ axisᵏ, by least squares on the logarithms, and k's standard error.
 
-On axis t, attention's share is set apart by fitting a + bT to the cost of a step (least squares of relative distances):
-attention is what grows with T, so cost − bT is what a step takes apart from it; the last column is that over its value at
-the shortest T. Rule none at the same T stands beside it: all of its steps are read at once.
+On axis t, attention's share is set apart by fitting a + bT to the cost of a step (least squares of
+relative distances): attention is what grows with T, so cost − bT is what a step takes apart from
+it; the last column is that over its value at the shortest T. Rule none at the same T stands beside
+it: all of its steps are read at once.
 
-With --json, one object a line. A point: axis, value, rule, credit, batch, ms_per_sequence, us_per_step,
-peak_megabytes (null where not known), and on axis t none_us_per_step (null for rule none), apart_us_per_step and
-apart_ratio. After the points of an axis, a law for each of ms_per_sequence and us_per_step: axis, law (\"power\"), of,
-exponent, standard_error; and on axis t the line: axis, law (\"line\"), of, offset_us, slope_us.
+With --json, one object a line. A point: axis, value, rule, credit, batch, ms_per_sequence,
+us_per_step, peak_megabytes (null where not known), and on axis t none_us_per_step (null for rule
+none), apart_us_per_step and apart_ratio. After the points of an axis, a law for each of
+ms_per_sequence and us_per_step: axis, law (\"power\"), of, exponent, standard_error; and on axis t
+the line: axis, law (\"line\"), of, offset_us, slope_us.
 
 Examples:
   cargo xtask bench scaling --only t --longest 1024
-  cargo xtask bench scaling --rule gradient --only layers --json"
-)]
+  cargo xtask bench scaling --rule gradient --only layers --json")]
 pub struct Arguments {
     /// The plasticity rule: none, hebbian or gradient.
     #[arg(long, default_value = "hebbian", value_name = "R")]
@@ -308,7 +309,8 @@ mod tests {
             apart: Some(apart),
         };
         let json = |point: &Point| serde_json::to_string(point).unwrap();
-        let cost = r#"{"axis":"t","value":31,"rule":"none","credit":"full","batch":16,"ms_per_sequence":0.5,"us_per_step":3.0,"peak_megabytes":null"#;
+        let whose = r#"{"axis":"t","value":31,"rule":"none","credit":"full","batch":16"#;
+        let cost = format!(r#"{whose},"ms_per_sequence":0.5,"us_per_step":3.0,"peak_megabytes":null"#);
         let more = r#","none_us_per_step":null,"apart_us_per_step":2.0,"apart_ratio":1.0}"#;
         assert_eq!(json(&point), format!("{cost}{more}"));
         assert_eq!(json(&Point { apart: None, ..point }), format!("{cost}}}"));

@@ -17,22 +17,23 @@ use crate::failure::{Failure, Outcome};
 use crate::output::say;
 
 #[derive(Args)]
-#[command(
-    after_help = "A step is all of it: forward, backward and optimiser, of a batch that has been drawn before. Operations and bytes are
-counted from the equations; bytes are those of fast weights, keys and values, which are each sequence's own. The
-ceilings are measured after the training, on as many threads: a product of two matrices of 1024 × 1024, and a copy of
-256 MiB. So the peak is the training's, the program included.
+#[command(after_help = "\
+A step is all of it: forward, backward and optimiser, of a batch that has been drawn before.
+Operations and bytes are counted from the equations; bytes are those of fast weights, keys and
+values, which are each sequence's own. The ceilings are measured after the training, on as many
+threads: a product of two matrices of 1024 × 1024, and a copy of 256 MiB. So the peak is the
+training's, the program included.
 
-With --json, one object on one line: task, rule, credit, batch, threads, steps (how many were timed), ms_per_step and
-ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second, peak_megabytes (10⁶ bytes; null where not
-known), peak_source (where that was read), mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings
-share_of_matmul, share_of_copy (1 is the ceiling), ceilings.matmul_flops and ceilings.copy_bytes (a second).
+With --json, one object on one line: task, rule, credit, batch, threads, steps (how many were
+timed), ms_per_step and ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second,
+peak_megabytes (10⁶ bytes; null where not known), peak_source (where that was read),
+mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings share_of_matmul, share_of_copy
+(1 is the ceiling), ceilings.matmul_flops and ceilings.copy_bytes (a second).
 
 Examples:
   cargo xtask bench throughput --task copying --rule hebbian --credit full --batch 64
   cargo xtask bench throughput --rule gradient --credit detached --batch 1 --threads 1 --steps 100
-  cargo xtask bench throughput --batch 16 --set task.delay=1013 --set model.num_layers=1 --json"
-)]
+  cargo xtask bench throughput --batch 16 --set task.delay=1013 --set model.num_layers=1 --json")]
 pub struct Arguments {
     /// The task: copying, cue-reward or regression.
     #[arg(long, default_value = "copying", value_name = "T")]

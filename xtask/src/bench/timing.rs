@@ -7,8 +7,8 @@ use std::time::Instant;
 pub struct Times(Vec<f64>);
 
 impl Times {
-    /// Does `f` `warm_up` times, then at least once and up to `times` times more, which are timed. `f` gets the number of
-    /// the turn, from 0, and does its own preparing before it calls what it is given, which alone is timed.
+    /// Does `f` `warm_up` times, then at least once and up to `times` times more, which are timed. `f` gets the
+    /// number of the turn, from 0, and does its own preparing before it calls what it is given, which alone is timed.
     ///
     /// # Errors
     /// The first that `f` has.

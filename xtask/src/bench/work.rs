@@ -4,8 +4,8 @@ use plastica_eval::RunConfig;
 use plastica_model::ModelConfig;
 use plastica_rules::{Credit, Rule};
 
-/// Work of one sequence in training, forward and backward. The optimiser, normalisations and nonlinearities are left out:
-/// they are small beside it.
+/// Work of one sequence in training, forward and backward. The optimiser, normalisations and nonlinearities are left
+/// out: they are small beside it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Work {
     /// Floating-point operations; a multiplication with an addition is two.
@@ -22,11 +22,11 @@ impl Work {
     /// Counts, a step and weight:
     ///
     /// - a shared weight: 2 operations forward, 4 backward;
-    /// - a fast one: 2 to be read and 4 to be changed forward, and 13 backward under credit (2 to be read transposed, 2 to
-    ///   add what was read, 1 to decay, 8 for the derivatives by η, α, p and q), 2 where it is a constant;
+    /// - a fast one: 2 to be read and 4 to be changed forward, and 13 backward under credit (2 to be read transposed,
+    ///   2 to add what was read, 1 to decay, 8 for the derivatives by η, α, p and q), 2 where it is a constant;
     /// - an earlier step's key and value, together: 4 operations forward, 8 backward;
-    /// - the gradient rule adds its own pass back, which ends in the first block's feed-forward, and under credit the way
-    ///   back through that.
+    /// - the gradient rule adds its own pass back, which ends in the first block's feed-forward, and under credit the
+    ///   way back through that.
     pub fn of(config: &RunConfig, steps: usize) -> Self {
         let ModelConfig { model_dim: d, ffn_dim: f, num_layers, input_dim, .. } = config.model;
         let [d, f, layers, input, head, steps] =

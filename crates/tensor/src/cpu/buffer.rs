@@ -19,8 +19,8 @@ pub struct Pool<E: CpuElement> {
     bytes: usize,
 }
 
-/// Hashes lengths. They are few and nobody's input, so one multiplication will do: the table's own hash costs as much as a
-/// small operation.
+/// Hashes lengths. They are few and nobody's input, so one multiplication will do: the table's own hash costs as much
+/// as a small operation.
 #[derive(Debug, Default)]
 struct LengthHasher(u64);
 

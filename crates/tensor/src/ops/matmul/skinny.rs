@@ -48,8 +48,8 @@ fn add_scaled<E: CpuElement, const FUSED: bool>(sum: &mut [E; LANES], x: E, m: &
 /// Columns of a single row's product whose sums stay in registers together: as many sums as eight rows keep going.
 const WIDE: usize = 8 * LANES;
 
-/// `c = a m` of a single row, [`WIDE`] columns from column `col`. Each register's sum has a name of its own: of an array
-/// of that many, the compiler makes gathered loads.
+/// `c = a m` of a single row, [`WIDE`] columns from column `col`. Each register's sum has a name of its own: of an
+/// array of that many, the compiler makes gathered loads.
 #[inline(always)]
 fn wide_row<E: CpuElement, const FUSED: bool>(a: &[E], m: &[E], c: &mut [E], n: usize, col: usize) {
     let zero = [E::zero(); LANES];
