@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
-use plastica_eval::{Protocol, RunStatus, Study, execute_all, prepare_folder};
+use plastica_eval::{
+    Machine, Protocol, Report, RunStatus, Study, execute_all, prepare_folder, write_events, write_logs,
+};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::TaskConfig;
 use plastica_tensor::Cpu;
@@ -18,6 +19,7 @@ use crate::progress::Progress;
 #[command(after_help = "Examples:
   cargo xtask reproduce                                  the whole study, as published
   cargo xtask reproduce --task copying --credit full     one task, plasticity trained by it
+  cargo xtask reproduce --seeds 10                       more runs, for claims that three leave undecided
   cargo xtask reproduce --protocol smoke                 the same path in seconds")]
 pub struct Arguments {
     /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
@@ -36,9 +38,13 @@ pub struct Arguments {
     // a rule's published seeds begin 1000 after the last rule's
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     seeds: u16,
-    /// Folder for records, checkpoints and tables; by default results/PROTOCOL-CREDIT.
+    /// Folder for records, checkpoints and the report (report.html, .md and .json); by default
+    /// results/PROTOCOL-CREDIT. Its folder logs has the records in the layout of the paper's own logs.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write event files too, to the folder's folder tensorboard.
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 /// Runs the study.
@@ -60,11 +66,15 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     progress.finish();
     let records = records?;
 
-    let tables: Vec<String> = study.tables(&records)?.iter().map(ToString::to_string).collect();
-    let text = tables.join("\n");
-    let file = folder.join("tables.md");
-    std::fs::write(&file, &text).with_context(|| format!("{}: it can't be written", file.display()))?;
-    say(&text)?;
+    let report = Report::new(&records, Machine::detect(), begin.elapsed().as_secs_f64())?;
+    report.write(&folder)?;
+    write_logs(&records, &folder.join("logs"))?;
+    if arguments.tensorboard {
+        for record in &records {
+            write_events(record, &folder.join("tensorboard"))?;
+        }
+    }
+    say(report.summary())?;
     let failed: Vec<String> = records
         .iter()
         .filter_map(|r| match &r.status {
@@ -73,7 +83,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         })
         .collect();
     say(format_args!(
-        "{} runs, {} failed, {:.1} s; records, checkpoints and tables.md are in {}",
+        "{} runs, {} failed, {:.1} s; records, checkpoints and report.html are in {}",
         records.len(),
         failed.len(),
         begin.elapsed().as_secs_f64(),

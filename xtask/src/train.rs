@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use plastica_eval::{PlannedRun, Protocol, RunStatus, prepare_folder};
+use plastica_eval::{PlannedRun, Protocol, RunStatus, prepare_folder, write_events};
 use plastica_rules::Rule;
 use plastica_tensor::Cpu;
 
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Folder for the record and the checkpoint.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Write an event file too, to the folder's folder tensorboard.
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 /// Trains.
@@ -47,6 +50,9 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         run.execute(&Cpu::<f32>::new(), &folder, &mut |episodes| progress.advance(run.name(), episodes));
     progress.finish();
     let record = record?;
+    if arguments.tensorboard {
+        write_events(&record, &folder.join("tensorboard"))?;
+    }
     for epoch in &record.history {
         let metrics: Vec<String> = epoch
             .metrics

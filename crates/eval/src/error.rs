@@ -157,6 +157,22 @@ pub enum EvalError {
         /// Why not.
         message: String,
     },
+    /// A part of the report that could not be made of what the runs measured.
+    #[error("the report's {part} can't be made: {message}")]
+    Report {
+        /// The figure or file.
+        part: String,
+        /// Why not.
+        message: String,
+    },
+    /// A file of the report that could not be written; a file already under this name is untouched.
+    #[error("{}: it can't be written", path.display())]
+    ReportWrite {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A model failed.
     #[error(transparent)]
     Model(#[from] plastica_model::ModelError),

@@ -18,22 +18,30 @@
 //! # Ok::<(), plastica_eval::EvalError>(())
 //! ```
 
+mod claims;
 mod config;
 mod error;
+mod layout;
 mod objective;
 mod parity;
 mod published;
 mod record;
+mod report;
 mod run;
 mod statistics;
 mod study;
 mod table;
 mod tally;
+mod tensorboard;
 mod trace;
 mod trainer;
 
+pub use claims::{
+    Assertion, Claim, Comparison, Effect, Finding, Group, Sample, Scale, Side, Test, Verdict, claims,
+};
 pub use config::TrainingConfig;
 pub use error::EvalError;
+pub use layout::{LogAggregate, LogConfig, LogEpoch, LogRun, StudyLog, write_logs};
 pub use objective::{Objective, SequenceObjective};
 pub use parity::{Deviation, GRADIENT_TOLERANCE, Parity, VALUE_TOLERANCE, replay};
 pub use published::{
@@ -41,10 +49,15 @@ pub use published::{
     TaskParameters, published,
 };
 pub use record::{EpochRecord, RunRecord, RunStatus, VERSION};
+pub use report::{
+    Baseline, Curve, Machine, Measured, Point, PublishedFigure, Report, RuleReport, Series, TaskReport,
+    Versions,
+};
 pub use run::RunConfig;
 pub use statistics::{Summary, difference_in_standard_errors};
 pub use study::{PlannedRun, Protocol, Study, execute_all, prepare_folder};
 pub use table::{Align, Column, RuleRow, Table, comparison_table, format_number};
 pub use tally::Tally;
+pub use tensorboard::write_events;
 pub use trace::StepTrace;
 pub use trainer::{Evaluation, Trainer, evaluate};

@@ -84,11 +84,7 @@ impl RunRecord {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), EvalError> {
         let path = path.as_ref();
         self.check(path)?;
-        replace_file(path, |out| {
-            serde_json::to_writer_pretty(&mut *out, self)?;
-            out.write_all(b"\n")
-        })
-        .map_err(|source| EvalError::RecordWrite { path: path.to_owned(), source })
+        write_json(path, self).map_err(|source| EvalError::RecordWrite { path: path.to_owned(), source })
     }
 
     /// Reads a record that [`RunRecord::write`] wrote.
@@ -128,8 +124,19 @@ impl RunRecord {
     }
 }
 
+/// Writes a value as JSON in one piece, ended by a line break.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    replace_file(path, |out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
+}
+
 /// Lets `write` fill a temporary file beside `path`, then renames it to `path`.
-fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -153,14 +160,14 @@ fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()
 }
 
 /// Metrics as a JSON object whose values are numbers, or strings where JSON has no number.
-mod metrics {
+pub(crate) mod metrics {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(map.iter().map(|(name, &value)| (name, Metric(value))))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
         let map = BTreeMap::<String, Metric>::deserialize(from)?;
         Ok(map.into_iter().map(|(name, Metric(value))| (name, value)).collect())
     }

@@ -1,5 +1,6 @@
 //! Mean, spread and standard error of a metric over a handful of runs.
 
+use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::EvalError;
@@ -7,7 +8,7 @@ use crate::EvalError;
 /// What is said of one metric's values over `count` independent runs, in the metric's own unit.
 ///
 /// What needs two values to be defined is `None` for one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     /// Number of values n, at least 1.
     pub count: usize,
@@ -49,8 +50,9 @@ impl Summary {
 
         let sample_sd = sample_sd(population_sd, count);
         let standard_error = sample_sd.map(|sd| sd / n.sqrt());
-        let ci95 =
-            standard_error.zip(t_quantile_975(count - 1)).map(|(se, t)| (mean - t * se, mean + t * se));
+        let ci95 = standard_error
+            .zip(t_quantile_975((count - 1) as f64))
+            .map(|(se, t)| (mean - t * se, mean + t * se));
         Ok(Self { count, mean, population_sd, sample_sd, standard_error, ci95 })
     }
 }
@@ -80,8 +82,8 @@ fn sample_sd(population_sd: f64, count: usize) -> Option<f64> {
 }
 
 /// The 97.5 % quantile of Student's t; `None` for 0 degrees of freedom.
-fn t_quantile_975(degrees: usize) -> Option<f64> {
-    StudentsT::new(0.0, 1.0, degrees as f64).ok().map(|t| t.inverse_cdf(0.975))
+pub(crate) fn t_quantile_975(degrees: f64) -> Option<f64> {
+    StudentsT::new(0.0, 1.0, degrees).ok().map(|t| t.inverse_cdf(0.975))
 }
 
 #[cfg(test)]
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn t_quantiles() {
-        let check = |degrees, want| check_close(t_quantile_975(degrees).unwrap(), want, 1e-9);
+        let check = |degrees: u16, want| check_close(t_quantile_975(degrees.into()).unwrap(), want, 1e-9);
         check(1, (0.475 * std::f64::consts::PI).tan()); // the Cauchy distribution's, in closed form
         check(2, 0.95 * (2.0_f64 / (1.0 - 0.95 * 0.95)).sqrt()); // closed form too
         check(4, 2.776_445_105_197_793);
@@ -117,7 +119,7 @@ mod tests {
         check(29, 2.045_229_642_132_703);
         check(100, 1.983_971_518_523_552);
         check(1000, 1.962_339_080_826_408);
-        assert_eq!(t_quantile_975(0), None);
+        assert_eq!(t_quantile_975(0.0), None);
     }
 
     #[test]

@@ -224,7 +224,7 @@ pub fn comparison_table(task: &str, rows: &[RuleRow]) -> Table {
 }
 
 /// The metrics of a task's table: the headline first.
-fn shown_metrics<'a>(task: &str, rows: &'a [RuleRow]) -> Vec<&'a str> {
+pub(crate) fn shown_metrics<'a>(task: &str, rows: &'a [RuleRow]) -> Vec<&'a str> {
     let headline: &[&str] = match task {
         "copying" => &["recall_accuracy", "recall_accuracy_strict"],
         "cue-reward" | "regression" => &["query_loss"],
