@@ -40,8 +40,8 @@ fn a_folder_in_the_place_of_a_checkpoint_is_named() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_the_tables_is_named() {
+fn a_folder_in_the_place_of_the_report_is_named() {
     let folder = Folder::new();
-    folder.write("out/tables.md/inside", "");
-    folder.refuses(&smoke("out"), FAILURE, &["out/tables.md: it can't be written"]);
+    folder.write("out/report.md/inside", "");
+    folder.refuses(&smoke("out"), FAILURE, &["out/report.md: it can't be written"]);
 }

@@ -17,6 +17,17 @@ fn a_run_leaves_its_record_and_its_checkpoint() {
 }
 
 #[test]
+fn a_run_leaves_its_event_file_when_asked() {
+    let folder = Folder::new();
+    folder.succeeds(&[&train_tiny("hebbian", "out", &[])[..], &["--tensorboard"]].concat());
+    let run = "out/tensorboard/copying-hebbian-2000";
+    assert_eq!(folder.names(run), ["events.out.tfevents.0.plastica"]);
+    let bytes = folder.read(&format!("{run}/events.out.tfevents.0.plastica"));
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("brain.Event:2") && has("eval/loss") && has("train/loss") && has("sequence/eta"));
+}
+
+#[test]
 fn a_run_that_diverges_says_where_and_leaves_a_record_that_says_so() {
     for rule in ["none", "hebbian", "gradient"] {
         for credit in ["detached", "full"] {

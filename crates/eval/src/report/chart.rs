@@ -76,7 +76,7 @@ impl Chart<'_> {
         let root = SVGBackend::with_string(svg, size).into_drawing_area();
         let (x, y) = (self.x_axis(), self.y_axis());
         let mut chart = ChartBuilder::on(&root)
-            .margin_top(34 * FINE)
+            .margin_top((if self.phases.is_empty() { 34 } else { 50 }) * FINE)
             .margin_right(10 * FINE)
             .set_label_area_size(LabelAreaPosition::Left, 52 * FINE)
             .set_label_area_size(LabelAreaPosition::Bottom, 44 * FINE)
@@ -144,8 +144,8 @@ impl Chart<'_> {
                 chart.draw_series([Rectangle::new(corners, SHADE.light.filled())])?;
             }
             let at = chart.backend_coord(&((left + right) / 2.0, y.range.1));
-            let look = words(TEXT * 0.86, INK).pos(Pos::new(HPos::Center, VPos::Top));
-            let name = Text::new(steps[0].to_string(), (at.0, at.1 + 3 * FINE), look);
+            let look = words(TEXT * 0.86, INK).pos(Pos::new(HPos::Center, VPos::Bottom));
+            let name = Text::new(steps[0].to_string(), (at.0, at.1 - 3 * FINE), look);
             page.draw(&name)?;
         }
         Ok(())
@@ -336,19 +336,29 @@ fn marker(page: &Page<'_>, (x, y): (i32, i32), look: Style, filled: bool) -> Res
     let paint = if filled { look.colour.light.filled() } else { stroke(look, 2) };
     match look.marker {
         Marker::Circle => page.draw(&Circle::new((x, y), r, paint))?,
-        Marker::Square => page.draw(&Rectangle::new([(x - r, y - r), (x + r, y + r)], paint))?,
+        Marker::Square => {
+            let corners =
+                vec![(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r), (x - r, y - r)];
+            outline(page, corners, paint)?;
+        }
         Marker::Triangle => {
-            let corners = [(x - r, y + r), (x + r, y + r), (x, y - r), (x - r, y + r)];
-            match filled {
-                true => page.draw(&Polygon::new(corners.to_vec(), paint))?,
-                false => page.draw(&PathElement::new(corners.to_vec(), paint))?,
-            }
+            let corners = vec![(x - r, y + r), (x + r, y + r), (x, y - r), (x - r, y + r)];
+            outline(page, corners, paint)?;
         }
         Marker::Cross => {
             let arm = stroke(look, 2);
             page.draw(&PathElement::new(vec![(x - r, y - r), (x + r, y + r)], arm))?;
             page.draw(&PathElement::new(vec![(x - r, y + r), (x + r, y - r)], arm))?;
         }
+    }
+    Ok(())
+}
+
+/// A closed path, filled or not.
+fn outline(page: &Page<'_>, corners: Vec<(i32, i32)>, paint: ShapeStyle) -> Result<(), Failure> {
+    match paint.filled {
+        true => page.draw(&Polygon::new(corners, paint))?,
+        false => page.draw(&PathElement::new(corners, paint))?,
     }
     Ok(())
 }

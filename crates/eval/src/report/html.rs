@@ -47,7 +47,14 @@ struct Task<'a> {
 /// A table's rows with the same first cell.
 struct RowGroup<'a> {
     name: &'a str,
-    rows: Vec<Vec<(&'a str, &'static str)>>,
+    rows: Vec<Vec<Cell<'a>>>,
+}
+
+/// A cell: what it says, its column's class, and its column's head for screens too narrow to have one.
+struct Cell<'a> {
+    text: &'a str,
+    class: &'static str,
+    head: &'a str,
 }
 
 struct Figure<'a> {
@@ -62,6 +69,8 @@ struct ClaimView<'a> {
 
 struct FindingView<'a> {
     task: &'a str,
+    /// What tells it from the claim's other findings.
+    label: &'a str,
     quantity: &'a str,
     verdict: Verdict,
     comparisons: Vec<[String; 4]>,
@@ -157,14 +166,14 @@ fn grouped(table: &Table) -> (Heads<'_>, Vec<RowGroup<'_>>) {
 }
 
 impl<'a> RowGroup<'a> {
-    fn new(rows: &'a [Vec<String>], heads: &Heads<'_>) -> Self {
+    fn new(rows: &'a [Vec<String>], heads: &Heads<'a>) -> Self {
         let mut group = Self {
             name: rows.first().and_then(|row| row.first()).map_or("", String::as_str),
             rows: Vec::new(),
         };
         for row in rows {
             let cells = row.iter().zip(heads).skip(1);
-            group.rows.push(cells.map(|(cell, &(_, class))| (cell.as_str(), class)).collect());
+            group.rows.push(cells.map(|(text, &(head, class))| Cell { text, class, head }).collect());
         }
         group
     }
@@ -174,8 +183,11 @@ impl<'a> ClaimView<'a> {
     fn new(claim: &'a Claim) -> Self {
         let view =
             |c: &crate::Comparison| [words::sides(c), words::estimate(c), words::size(c), words::test(c)];
+        let tasks = claim.findings.chunk_by(|a, b| a.task == b.task).count();
+        let one_task = tasks == 1 && claim.findings.len() > 1;
         let findings = words::found(claim).map(|finding| FindingView {
             task: &finding.task,
+            label: if one_task { &finding.quantity } else { &finding.task },
             quantity: &finding.quantity,
             verdict: finding.verdict,
             comparisons: finding.comparisons.iter().map(view).collect(),

@@ -97,7 +97,8 @@ impl TaskReport {
             rows.push(row);
         }
         let shown = shown_metrics(task, &rows);
-        let learned = shown.iter().filter(|&&m| m != "eta_mean" && m != "plastic_norm_mean");
+        let measured = shown.iter().filter(|&&m| m != "eta_mean" && m != "plastic_norm_mean");
+        let learned = measured.chain(["train_loss"].iter().filter(|m| !shown.contains(m)));
         let config = of_task.first().map(|r| &r.config);
         let entropy = shown.iter().any(|m| m.contains("accuracy"));
         Ok(Self {
@@ -148,6 +149,8 @@ fn label(metric: &str, entropy: bool) -> String {
     match (metric, entropy) {
         ("loss", true) => "loss, nats a step".to_owned(),
         ("loss", false) => "loss, squared error a step".to_owned(),
+        ("train_loss", true) => "loss in training, nats a step".to_owned(),
+        ("train_loss", false) => "loss in training, squared error a step".to_owned(),
         ("query_loss", _) => "query loss, squared error".to_owned(),
         ("recall_accuracy", _) => "recall accuracy, blanks included".to_owned(),
         ("recall_accuracy_strict", _) => "recall accuracy, the answer alone".to_owned(),
