@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use crate::record::replace_file;
-use crate::{EvalError, RunRecord, StepTrace};
+use crate::{EvalError, RunRecord};
 
 /// `tensorflow.Event`
 #[derive(Clone, PartialEq, Message)]
@@ -71,19 +71,12 @@ fn events(record: &RunRecord) -> Vec<Event> {
         let values = epoch.metrics.iter().map(|(name, &value)| scalar(tag(name), value));
         events.push(event(record.wall_seconds * (i + 1) as f64 / epochs, epoch.epoch, values));
     }
-    let columns: [(&str, fn(&StepTrace) -> &[f64]); 4] = [
-        ("eta", |trace| &trace.eta),
-        ("gate", |trace| &trace.gate),
-        ("clip", |trace| &trace.clip),
-        ("plastic_norm", |trace| &trace.plastic_norm),
-    ];
     if let Some(trace) = &record.trace {
         for step in 0..trace.phases.len() {
-            let value = |(name, column): (&str, fn(&StepTrace) -> &[f64])| {
-                let value = column(trace).get(step).copied();
-                value.map(|value| scalar(format!("sequence/{name}"), value))
+            let value = |(name, values): (&str, &[f64])| {
+                values.get(step).map(|&value| scalar(format!("sequence/{name}"), value))
             };
-            events.push(event(record.wall_seconds, step + 1, columns.into_iter().filter_map(value)));
+            events.push(event(record.wall_seconds, step + 1, trace.named().into_iter().filter_map(value)));
         }
     }
     events
@@ -123,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{EpochRecord, RunStatus};
+    use crate::{EpochRecord, RunStatus, StepTrace};
 
     fn record() -> RunRecord {
         let metrics = [("loss".to_owned(), 0.5), ("train_loss".to_owned(), 0.75)];

@@ -25,6 +25,11 @@ impl StepTrace {
         Self { phases: phases.to_vec(), eta, gate, clip, plastic_norm }
     }
 
+    /// The quantities by name: η, gate, clip and norm.
+    pub fn named(&self) -> [(&'static str, &[f64]); 4] {
+        [("eta", &self.eta), ("gate", &self.gate), ("clip", &self.clip), ("plastic_norm", &self.plastic_norm)]
+    }
+
     fn columns(&mut self) -> [&mut Vec<f64>; 4] {
         [&mut self.eta, &mut self.gate, &mut self.clip, &mut self.plastic_norm]
     }

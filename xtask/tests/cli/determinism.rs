@@ -15,7 +15,8 @@ fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
         assert!(record.as_object_mut().unwrap().remove("wall_seconds").is_some(), "{name}");
         (name, record.to_string().into_bytes())
     };
-    let compared = |name: &String| folder.join(name).is_file() && name != "report.html" && name != "report.md";
+    let compared =
+        |name: &String| folder.join(name).is_file() && name != "report.html" && name != "report.md";
     names(folder).into_iter().filter(compared).map(without_time).collect()
 }
 

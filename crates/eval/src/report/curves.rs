@@ -38,12 +38,12 @@ pub struct Point {
     pub high: f64,
 }
 
-/// The quantities along the sequence: name, label, column.
-const ALONG: [(&str, &str, fn(&StepTrace) -> &[f64]); 4] = [
-    ("eta", "η, rate a step", |trace| &trace.eta),
-    ("gate", "gate, sigmoid(g)", |trace| &trace.gate),
-    ("clip", "clip, factor", |trace| &trace.clip),
-    ("plastic_norm", "Σ‖F‖², squared norm of the fast weights", |trace| &trace.plastic_norm),
+/// The quantities along the sequence, by name, with their labels.
+const ALONG: [(&str, &str); 4] = [
+    ("eta", "η, rate a step"),
+    ("gate", "gate, sigmoid(g)"),
+    ("clip", "clip, factor"),
+    ("plastic_norm", "Σ‖F‖², squared norm of the fast weights"),
 ];
 
 impl Curve {
@@ -62,9 +62,11 @@ impl Curve {
 
     /// η, its factors and the norm at every step; empty without a trace.
     pub(super) fn over_steps(records: &[&RunRecord], rules: &[String]) -> Vec<Self> {
-        let one = |(metric, label, column): (&str, &str, fn(&StepTrace) -> &[f64])| {
-            let column =
-                |record: &RunRecord| record.trace.as_ref().map_or_else(Vec::new, |t| column(t).to_vec());
+        let one = |(metric, label): (&str, &str)| {
+            let column = |record: &RunRecord| {
+                let named = record.trace.iter().flat_map(StepTrace::named);
+                named.filter(|&(name, _)| name == metric).flat_map(|(_, values)| values.to_vec()).collect()
+            };
             Self::of(records, rules, metric, label, column)
         };
         ALONG.into_iter().filter_map(one).collect()

@@ -16,13 +16,15 @@ impl Axis {
     pub fn linear(low: f64, high: f64) -> Self {
         let span = if high > low { high - low } else { high.abs().max(1e-9) * 0.2 };
         let (low, high) = (low - 0.06 * span, high + 0.06 * span);
-        let step = nice_step((high - low) / 4.0);
+        let step = nice_step((high - low) / 5.0);
         let ticks = multiples(low, high, step);
         let decimals = (-step.log10().floor()).max(0.0) as usize;
         let largest = low.abs().max(high.abs());
-        let label = |&tick: &f64| match largest {
-            m if !(1e-3..1e5).contains(&m) => format!("{tick:.1e}"),
-            _ => format!("{:.decimals$}", if tick == 0.0 { 0.0 } else { tick }),
+        let plain = (1e-3..1e5).contains(&largest);
+        let label = |&tick: &f64| match tick {
+            0.0 => "0".to_owned(),
+            _ if plain => format!("{tick:.decimals$}"),
+            _ => format!("{tick:.1e}"),
         };
         Self { range: (low, high), labels: ticks.iter().map(label).collect(), ticks }
     }
@@ -97,9 +99,9 @@ mod tests {
     #[test]
     fn marks_are_round_numbers() {
         let labels = |axis: Axis| axis.labels.join(" ");
-        assert_eq!(labels(Axis::linear(0.31, 0.52)), "0.30 0.40 0.50");
+        assert_eq!(labels(Axis::linear(0.31, 0.52)), "0.30 0.35 0.40 0.45 0.50");
         assert_eq!(labels(Axis::linear(0.0, 100.0)), "0 50 100");
-        assert_eq!(labels(Axis::linear(1e-7, 3e-7)), "1.0e-7 2.0e-7 3.0e-7");
+        assert_eq!(labels(Axis::linear(1e-7, 3e-7)), "1.0e-7 1.5e-7 2.0e-7 2.5e-7 3.0e-7");
         assert_eq!(labels(Axis::logarithmic(3e-5, 0.11)), "10⁻⁴ 10⁻³ 10⁻² 10⁻¹");
         assert_eq!(labels(Axis::logarithmic(0.5, 0.6)), "0.5");
         assert_eq!(labels(Axis::counts(1, 31, (0.5, 31.5))), "1 5 10 15 20 25 30");

@@ -140,7 +140,7 @@ fn the_page_stands_on_a_desktop_and_on_a_phone_with_scripts_and_without() {
 
 /// The pointer over the first figure along a sequence shows a value for each rule, inside the page.
 fn hover(tab: &Tab, label: &str) {
-    let point = "(() => { const svg = document.querySelector('svg[aria-label*="by step of the sequence"]'); \
+    let point = "(() => { const svg = document.querySelector('svg[aria-label*=\"by step of the sequence\"]'); \
         svg.scrollIntoView({ behavior: 'instant' }); const box = svg.getBoundingClientRect(); \
         svg.dispatchEvent(new PointerEvent('pointermove', \
             { bubbles: true, clientX: box.left + box.width / 2, clientY: box.top + box.height / 2 })); \
