@@ -182,13 +182,13 @@ mod tests {
         assert_eq!((events.len(), events[4].step, scalars(&events[4])), (5, 2, last));
     }
 
-    /// The first bytes that TensorFlow itself writes, its clock at 0: a frame of known checksums.
+    /// A frame byte by byte, and the checksum against a published one.
     #[test]
-    fn the_frame_is_tensorflows() {
+    fn the_frame_is_a_tfrecords() {
         let event = Event { file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
         let mut bytes = Vec::new();
         frame(&event, &mut bytes).unwrap();
-        // length 15, and the mask of RFC 3720's checksum of 32 zero bytes, 0x8a9136aa
+        // two bytes of field and length, 13 of text; RFC 3720 has the checksum of 32 zero bytes, 0x8a9136aa
         assert_eq!(bytes[..8], 15_u64.to_le_bytes());
         assert_eq!(masked(&[0; 32]), 0x8a91_36aa_u32.rotate_right(15).wrapping_add(0xa282_ead8));
         assert_eq!(&bytes[12..14], [0x1a, 13]); // field 3, a string of 13 bytes
