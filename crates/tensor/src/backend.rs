@@ -9,11 +9,11 @@ use std::fmt::Debug;
 
 use crate::Result;
 use crate::ops::{
-    attention::AttentionKernels, convolution::ConvolutionKernels, fast::FastKernels, history::HistoryKernels,
-    indexing::IndexingKernels, layer_norm::LayerNormKernels, layout::LayoutKernels, linear::LinearKernels,
-    map::MapKernels, matmul::MatMulKernels, normalize::NormalizeKernels, outer::OuterKernels,
-    pooling::PoolingKernels, rank_one::RankOneKernels, reduce::ReduceKernels, softmax::SoftmaxKernels,
-    steps::StepKernels, zip::ZipKernels,
+    attention::AttentionKernels, conv_block::ConvBlockKernels, convolution::ConvolutionKernels,
+    fast::FastKernels, history::HistoryKernels, indexing::IndexingKernels, layer_norm::LayerNormKernels,
+    layout::LayoutKernels, linear::LinearKernels, map::MapKernels, matmul::MatMulKernels,
+    normalize::NormalizeKernels, outer::OuterKernels, pooling::PoolingKernels, rank_one::RankOneKernels,
+    reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels, zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -110,6 +110,7 @@ pub trait Backend:
     + LayerNormKernels
     + LinearKernels
     + StepKernels
+    + ConvBlockKernels
     + ConvolutionKernels
     + PoolingKernels
     + OuterKernels
@@ -135,6 +136,7 @@ impl<T> Backend for T where
         + LayerNormKernels
         + LinearKernels
         + StepKernels
+        + ConvBlockKernels
         + ConvolutionKernels
         + PoolingKernels
         + OuterKernels

@@ -290,6 +290,11 @@ fn images() {
         let (_, statistics) = images.batch_norm(&x[1].detach(), &x[2].detach(), 1e-5)?;
         x[0].batch_norm_by(&statistics, &x[1], &x[2], 1e-5)
     });
+    // γ and β that keep every window's largest alive: there ReLU has no kink
+    let (gamma_1, beta_1) = ((Positive, &[1][..]), (Positive, &[1][..]));
+    check("conv_block", &[(Apart, &[2, 2, 4, 1]), (Any, &[1, 1, 3, 3]), gamma_1, beta_1], |x| {
+        Ok(x[0].conv_block(&x[1], &x[2], &x[3], &[1, 1], 0.1)?.0)
+    });
     check("a stage of an encoder", &[(Apart, &[2, 1, 4, 4]), (Any, &[2, 1, 3, 3]), gamma, beta], |x| {
         x[0].conv2d(&x[1], 1)?.batch_norm(&x[2], &x[3], 1e-5)?.0.gelu()?.max_pool2d()
     });

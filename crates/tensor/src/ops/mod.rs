@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod batch_norm;
 pub mod compose;
+pub mod conv_block;
 pub mod convolution;
 pub mod fast;
 pub mod history;

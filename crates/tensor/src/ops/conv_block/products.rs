@@ -1,0 +1,122 @@
+//! The products of a lowered convolution: many rows by a matrix that fits into the first-level cache, so that nothing
+//! needs to be packed.
+
+use crate::cpu::CpuElement;
+use crate::cpu::simd::{fma, kernel};
+
+/// Elements of a register, for f32 and the widest instruction set.
+const LANES: usize = 16;
+
+/// Columns of a tile: two registers.
+const WIDE: usize = 2 * LANES;
+
+/// Rows of a tile: their sums stay in registers.
+const TALL: usize = 8;
+
+/// `sums += a b`, sums `R × WIDE`: a's element (r, i) lies at `r ra + i ca`, b's row i at `i n`.
+///
+/// # Safety
+/// `a` must have the elements that r below `R` and i below `k` reach, and `b` `WIDE` at each i below `k`.
+#[inline(always)]
+unsafe fn tile<E: CpuElement, const R: usize, const FUSED: bool>(
+    mut sums: [[[E; LANES]; 2]; R],
+    (a, ra, ca): (*const E, usize, usize),
+    (b, n): (*const E, usize),
+    k: usize,
+) -> [[[E; LANES]; 2]; R] {
+    for i in 0..k {
+        // SAFETY: i is below k, r below R and l below LANES, half of WIDE
+        unsafe {
+            let (a, b) = (a.add(i * ca), b.add(i * n));
+            for l in 0..LANES {
+                let (b0, b1) = (*b.add(l), *b.add(LANES + l));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = *a.add(r * ra);
+                    sums[0][l] = fma::<E, FUSED>(x, b0, sums[0][l]);
+                    sums[1][l] = fma::<E, FUSED>(x, b1, sums[1][l]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// `R` rows of `c = a b`, `WIDE` columns from `col` on.
+#[inline(always)]
+fn rows_tile<E: CpuElement, const R: usize, const FUSED: bool>(
+    a: &[E],
+    b: &[E],
+    c: &mut [E],
+    (k, n, col): (usize, usize, usize),
+) {
+    assert!(a.len() >= R * k && b.len() >= k * n && col + WIDE <= n);
+    let sums = [[[E::zero(); LANES]; 2]; R];
+    // SAFETY: a has R rows of k, and b k rows of n, of which WIDE follow `col`, as just asserted
+    let sums = unsafe { tile::<E, R, FUSED>(sums, (a.as_ptr(), k, 1), (b.as_ptr().add(col), n), k) };
+    for (r, sums) in sums.iter().enumerate() {
+        c[r * n + col..][..WIDE].copy_from_slice(sums.as_flattened());
+    }
+}
+
+kernel! {
+    /// `c = a b`: a `[rows, k]`, b `[k, n]`, c `[rows, n]`.
+    pub(super) fn rows_times<E>(a: &[E], b: &[E], c: &mut [E], k: usize, n: usize) {
+        let whole = n / WIDE * WIDE;
+        for col in (0..whole).step_by(WIDE) {
+            let mut blocks = a.chunks_exact(TALL * k).zip(c.chunks_exact_mut(TALL * n));
+            for (a, c) in &mut blocks {
+                rows_tile::<E, TALL, FUSED>(a, b, c, (k, n, col));
+            }
+            let done = a.len() / (TALL * k) * TALL;
+            for (a, c) in a[done * k..].chunks_exact(k).zip(c[done * n..].chunks_exact_mut(n)) {
+                rows_tile::<E, 1, FUSED>(a, b, c, (k, n, col));
+            }
+        }
+        if whole < n {
+            for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
+                let c = &mut c[whole..];
+                c.fill(E::zero());
+                for (&x, b) in a.iter().zip(b.chunks_exact(n)) {
+                    c.iter_mut().zip(&b[whole..]).for_each(|(c, &b)| *c = fma::<E, FUSED>(x, b, *c));
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `c += aᵀ b`: a `[rows, m]`, b `[rows, n]`, c `[m, n]`.
+    pub(super) fn add_transposed<E>(a: &[E], b: &[E], c: &mut [E], m: usize, n: usize) {
+        let rows = a.len() / m;
+        assert!(b.len() >= rows * n && c.len() >= m * n);
+        let (tall, whole) = (m / TALL * TALL, n / WIDE * WIDE);
+        for col in (0..whole).step_by(WIDE) {
+            for first in (0..tall).step_by(TALL) {
+                let mut sums = [[[E::zero(); LANES]; 2]; TALL];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    sums.as_flattened_mut().copy_from_slice(&c[(first + r) * n + col..][..WIDE]);
+                }
+                // SAFETY: a has `rows` rows of m, of which TALL follow `first`, and b as many of n, of which WIDE
+                // follow `col`
+                let sums = unsafe {
+                    let (a, b) = (a.as_ptr().add(first), b.as_ptr().add(col));
+                    tile::<E, TALL, FUSED>(sums, (a, 1, m), (b, n), rows)
+                };
+                for (r, sums) in sums.iter().enumerate() {
+                    c[(first + r) * n + col..][..WIDE].copy_from_slice(sums.as_flattened());
+                }
+            }
+        }
+        if (tall, whole) == (m, n) {
+            return;
+        }
+        for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
+            for (i, (&x, c)) in a.iter().zip(c.chunks_exact_mut(n)).enumerate() {
+                let from = if i < tall { whole } else { 0 };
+                if from < n {
+                    c[from..].iter_mut().zip(&b[from..]).for_each(|(c, &b)| *c = fma::<E, FUSED>(x, b, *c));
+                }
+            }
+        }
+    }
+}
