@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 8 << 30;
 pub struct Checkpoint<B: Backend> {
     /// The model's configuration.
     pub config: ModelConfig,
-    /// Its parameters.
+    /// Its parameters and buffers.
     pub parameters: Parameters<B>,
     /// Further metadata by key, such as the task trained on.
     pub metadata: HashMap<String, String>,
@@ -42,7 +42,8 @@ impl<B: Backend> Checkpoint<B> {
     /// [`ModelError::Checkpoint`] when the file cannot be written, or when the parameters are not the
     /// configured model's, so that it could not be read again.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let named = self.parameters.iter().map(|(name, array)| (name.to_owned(), array.clone()));
+        let arrays = || self.parameters.iter().chain(self.parameters.buffers());
+        let named = arrays().map(|(name, array)| (name.to_owned(), array.clone()));
         Parameters::from_named(&self.config, named).map_err(|e| error(path, e.to_string()))?;
         let config = serde_json::to_string(&self.config)
             .map_err(|e| error(path, format!("the configuration can't be written: {e}")))?;
@@ -51,7 +52,7 @@ impl<B: Backend> Checkpoint<B> {
         metadata.insert(CONFIG_KEY, &config);
         let mut header = Header { metadata, tensors: BTreeMap::new() };
         let mut data = Vec::with_capacity(4 * self.parameters.count());
-        for (name, array) in self.parameters.iter() {
+        for (name, array) in arrays() {
             let start = data.len();
             for value in array.to_vec()? {
                 data.extend((value.wide() as f32).to_le_bytes());

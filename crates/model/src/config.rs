@@ -4,7 +4,7 @@ use plastica_rules::{Neuromodulation, Rule};
 use plastica_tensor::Shape;
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result};
+use crate::{EncoderConfig, ModelError, Result};
 
 /// Largest width of anything: far above every use, far below where products of two would overflow.
 const MAX_SIZE: usize = 1 << 20;
@@ -15,11 +15,42 @@ const MAX_LAYERS: usize = 1 << 10;
 /// Most scalars in all parameters together: more would not fit into the largest checkpoint that is read.
 const MAX_PARAMETERS: usize = 1 << 31;
 
+/// What a model makes of an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// The plastic Transformer, after an encoder if its steps show images.
+    #[default]
+    Plastic,
+    /// A prototypical network: an encoder, and distances from the classes' means.
+    Prototypical,
+}
+
+impl ModelKind {
+    /// The kind's name, as in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Plastic => "plastic",
+            ModelKind::Prototypical => "prototypical",
+        }
+    }
+
+    fn is_plastic(&self) -> bool {
+        *self == ModelKind::Plastic
+    }
+}
+
 /// The configuration of a plastic Transformer. Defaults are the published ones for the sequence tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Width of an input, at least 1.
+    /// What the model makes of an episode.
+    #[serde(skip_serializing_if = "ModelKind::is_plastic")]
+    pub kind: ModelKind,
+    /// The encoder in front of the model, where steps show images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderConfig>,
+    /// Width of an input, at least 1; after an encoder, of its embedding and the task's inputs together.
     pub input_dim: usize,
     /// o: number of outputs, at least 1.
     pub output_dim: usize,
@@ -49,6 +80,8 @@ impl Default for ModelConfig {
     fn default() -> Self {
         let Neuromodulation { eta0, max_norm } = Neuromodulation::default();
         Self {
+            kind: ModelKind::Plastic,
+            encoder: None,
             input_dim: 1,
             output_dim: 1,
             model_dim: 128,
@@ -115,6 +148,23 @@ impl ModelConfig {
             let rule = format!("it must divide model_dim = {}", self.model_dim);
             return config("num_heads", self.num_heads.to_string(), rule);
         }
+        if let Some(encoder) = &self.encoder {
+            encoder.validate()?;
+            if self.input_dim < encoder.embedding_dim {
+                let rule = format!("it must be at least encoder.embedding_dim = {}", encoder.embedding_dim);
+                return config("input_dim", self.input_dim.to_string(), rule);
+            }
+        }
+        if self.kind == ModelKind::Prototypical {
+            if self.encoder.is_none() {
+                let rule = "a prototypical network needs an encoder, and thus a task with images";
+                return config("kind", self.kind.name().into(), rule.into());
+            }
+            if self.rule != Rule::None {
+                let rule = "a prototypical network has no fast weights: none is its rule";
+                return config("rule", self.rule.to_string(), rule.into());
+            }
+        }
         let count = self.parameter_count();
         if count > MAX_PARAMETERS {
             let rule =
@@ -140,6 +190,14 @@ impl ModelConfig {
         Neuromodulation { eta0: self.eta0, max_norm: self.max_norm }
     }
 
+    /// What tells this model from others on the same task: `prototypical`, or the plasticity rule's name.
+    pub fn method(&self) -> &'static str {
+        match self.kind {
+            ModelKind::Plastic => self.rule.name(),
+            ModelKind::Prototypical => self.kind.name(),
+        }
+    }
+
     /// Width of the head: outputs, gate, auxiliary outputs.
     pub fn head_dim(&self) -> usize {
         self.output_dim + 1 + self.aux_dim
@@ -147,17 +205,25 @@ impl ModelConfig {
 
     /// Number of scalars in all parameters together.
     fn parameter_count(&self) -> usize {
+        let encoder = self.encoder.as_ref().map_or(0, EncoderConfig::parameter_count);
+        if self.kind == ModelKind::Prototypical {
+            return encoder;
+        }
         let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
         let linear = |out: usize, inp: usize| out * inp + out;
         let block = 4 * d + linear(3 * d, d) + linear(d, d) + 2 * (linear(f, d) + linear(d, f));
         let internal = if self.rule == Rule::Gradient { n * n } else { 0 };
-        linear(d, self.input_dim) + self.num_layers * block + 2 * d + linear(n, d) + internal
+        encoder + linear(d, self.input_dim) + self.num_layers * block + 2 * d + linear(n, d) + internal
     }
 
     /// Every parameter, under its published name, in a fixed order: linear layers uniform in
-    /// ±1/sqrt(fan-in), the attention's in-projection Xavier-uniform and its biases 0, layer norms 1 and 0.
+    /// ±1/sqrt(fan-in), the attention's in-projection Xavier-uniform and its biases 0, layer norms 1 and 0. An encoder's
+    /// come first.
     pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
-        let mut list = Vec::new();
+        let mut list = self.encoder_parameters();
+        if self.kind == ModelKind::Prototypical {
+            return list;
+        }
         let mut add = |name: String, shape: Shape, init: Init| list.push(ParameterSpec { name, shape, init });
         let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
         let fan_in = |inp: usize| Init::Uniform(1.0 / (inp as f64).sqrt());
@@ -192,6 +258,16 @@ impl ModelConfig {
             add("internal_proj.weight".into(), [n, n].into(), fan_in(n));
         }
         list
+    }
+
+    /// Every parameter of the encoder, if there is one.
+    pub(crate) fn encoder_parameters(&self) -> Vec<ParameterSpec> {
+        self.encoder.as_ref().map_or_else(Vec::new, EncoderConfig::parameters)
+    }
+
+    /// Every buffer: what training changes otherwise than by a gradient.
+    pub(crate) fn buffers(&self) -> Vec<ParameterSpec> {
+        self.encoder.as_ref().map_or_else(Vec::new, EncoderConfig::buffers)
     }
 }
 
@@ -238,9 +314,11 @@ mod tests {
 
     #[test]
     fn the_count_is_that_of_the_list() {
-        for rule in Rule::ALL {
-            let config =
-                ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, rule, ..ModelConfig::default() };
+        for (rule, encoder) in
+            Rule::ALL.into_iter().flat_map(|rule| [(rule, None), (rule, Some(EncoderConfig::default()))])
+        {
+            let small = ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, ..ModelConfig::default() };
+            let config = ModelConfig { rule, encoder, ..small };
             let listed: usize = config.parameters().iter().map(|p| p.shape.len()).sum();
             assert_eq!(config.parameter_count(), listed, "{rule}");
         }

@@ -7,6 +7,9 @@
 //! or on a tape for training ([`PlasticTransformer::tracked`]), and costs nothing to throw away. What a sequence
 //! changes is in neither: keys, values and fast weights live in a [`PlasticState`], one for a batch of episodes.
 //!
+//! Where steps show images, a [`Conv4`] encodes them, and the Transformer reads the embeddings beside the task's inputs; a
+//! [`Learner`] is the whole of it, or a prototypical network in its place, for whoever runs whole episodes.
+//!
 //! So the step is the primitive, and **a sequence is steps**: [`SequenceModel::step`] reads one input and changes
 //! the state. [`PlasticTransformer::forward`] reads many at once, the same numbers up to rounding, and a state
 //! does not care which of the two it came by.
@@ -38,16 +41,22 @@
 
 mod checkpoint;
 mod config;
+mod encoder;
 mod error;
+mod learner;
 mod noise;
 mod parameters;
+mod prototypical;
 mod sequence;
 mod transformer;
 
 pub use checkpoint::{Checkpoint, read_array};
-pub use config::ModelConfig;
+pub use config::{ModelConfig, ModelKind};
+pub use encoder::{Conv4, EmbeddingNorm, EncoderConfig, EncoderKind, EncoderStatistics};
 pub use error::{ModelError, Result};
+pub use learner::{EpisodeOutput, Episodes, Learner};
 pub use noise::Noise;
 pub use parameters::Parameters;
+pub use prototypical::prototypical_logits;
 pub use sequence::{Diagnostics, SequenceModel, SequenceOutput, StepOutput};
 pub use transformer::{PlasticState, PlasticTransformer};

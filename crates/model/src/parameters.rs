@@ -1,20 +1,22 @@
 //! Parameters: named arrays, apart from the model that reads them.
 //!
 //! A model is a view of its parameters, bound anew for each pass; the parameters themselves are plain values,
-//! which the optimiser changes, checkpoints hold, and all workers share.
+//! which the optimiser changes, checkpoints hold, and all workers share. With them go buffers, which are as much a part
+//! of the model, but have no gradient: an encoder's running statistics.
 
 use plastica_tensor::{Array, Backend, Element};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
 
-use crate::config::Init;
+use crate::config::{Init, ParameterSpec};
 use crate::{ModelConfig, ModelError, Result};
 
-/// The parameters of a model, in a fixed order, under their published names.
+/// The parameters of a model, in a fixed order, under their published names, and its buffers.
 #[derive(Debug, Clone)]
 pub struct Parameters<B: Backend> {
     names: Vec<String>,
     arrays: Vec<Array<B>>,
+    buffers: Vec<(String, Array<B>)>,
 }
 
 impl<B: Backend> Parameters<B> {
@@ -24,8 +26,7 @@ impl<B: Backend> Parameters<B> {
     /// When the configuration is not valid, or the device has no memory left.
     pub fn init(config: &ModelConfig, backend: &B, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.validate()?;
-        let mut parameters = Self { names: Vec::new(), arrays: Vec::new() };
-        for spec in config.parameters() {
+        let mut draw = |spec: &ParameterSpec| -> Result<Array<B>> {
             let values: Vec<B::Elem> = match spec.init {
                 Init::Constant(value) => vec![B::Elem::of(value); spec.shape.len()],
                 Init::Uniform(bound) => {
@@ -38,13 +39,20 @@ impl<B: Backend> Parameters<B> {
                     (0..spec.shape.len()).map(|_| B::Elem::of(f64::from(uniform.sample(rng)))).collect()
                 }
             };
-            parameters.arrays.push(Array::from_vec(backend, values, spec.shape)?);
+            Ok(Array::from_vec(backend, values, spec.shape)?)
+        };
+        let mut parameters = Self { names: Vec::new(), arrays: Vec::new(), buffers: Vec::new() };
+        for spec in config.parameters() {
+            parameters.arrays.push(draw(&spec)?);
             parameters.names.push(spec.name);
+        }
+        for spec in config.buffers() {
+            parameters.buffers.push((spec.name.clone(), draw(&spec)?));
         }
         Ok(parameters)
     }
 
-    /// Named arrays as the parameters of a configured model.
+    /// Named arrays as the parameters and buffers of a configured model.
     ///
     /// # Errors
     /// [`ModelError::MissingParameter`], [`ModelError::SurplusParameter`] or [`ModelError::ParameterShape`] when
@@ -55,8 +63,7 @@ impl<B: Backend> Parameters<B> {
     ) -> Result<Self> {
         config.validate()?;
         let mut given: std::collections::BTreeMap<String, Array<B>> = named.into_iter().collect();
-        let mut parameters = Self { names: Vec::new(), arrays: Vec::new() };
-        for spec in config.parameters() {
+        let mut take = |spec: ParameterSpec| -> Result<(String, Array<B>)> {
             let Some(array) = given.remove(&spec.name) else {
                 return Err(ModelError::MissingParameter { name: spec.name, shape: spec.shape });
             };
@@ -64,9 +71,12 @@ impl<B: Backend> Parameters<B> {
                 let (found, expected) = (array.shape().to_vec(), spec.shape);
                 return Err(ModelError::ParameterShape { name: spec.name, found, expected });
             }
-            parameters.names.push(spec.name);
-            parameters.arrays.push(array);
-        }
+            Ok((spec.name, array))
+        };
+        let trained = config.parameters().into_iter().map(&mut take).collect::<Result<Vec<_>>>()?;
+        let buffers = config.buffers().into_iter().map(&mut take).collect::<Result<Vec<_>>>()?;
+        let (names, arrays) = trained.into_iter().unzip();
+        let parameters = Self { names, arrays, buffers };
         match given.into_keys().next() {
             Some(name) => Err(ModelError::SurplusParameter { name }),
             None => Ok(parameters),
@@ -91,6 +101,21 @@ impl<B: Backend> Parameters<B> {
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Array<B>)> {
         self.names.iter().map(String::as_str).zip(&self.arrays)
+    }
+
+    /// Names and values of the buffers, in order.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Array<B>)> {
+        self.buffers.iter().map(|(name, array)| (name.as_str(), array))
+    }
+
+    /// The buffer of this name.
+    pub fn buffer(&self, name: &str) -> Option<&Array<B>> {
+        self.buffers().find(|(n, _)| *n == name).map(|(_, array)| array)
+    }
+
+    /// The buffer of this name, to be changed.
+    pub(crate) fn buffer_mut(&mut self, name: &str) -> Option<&mut Array<B>> {
+        self.buffers.iter_mut().find(|(n, _)| n == name).map(|(_, array)| array)
     }
 
     /// Number of scalars in all parameters together.

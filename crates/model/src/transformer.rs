@@ -20,8 +20,8 @@ use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
 use crate::{
-    Diagnostics, ModelConfig, ModelError, Noise, Parameters, Result, SequenceModel, SequenceOutput,
-    StepOutput,
+    Diagnostics, ModelConfig, ModelError, ModelKind, Noise, Parameters, Result, SequenceModel,
+    SequenceOutput, StepOutput,
 };
 
 /// Added to the variance in layer normalisation.
@@ -276,8 +276,8 @@ impl<B: Backend> PlasticTransformer<B> {
         Self::bind(config, parameters, Credit::Detached, false, |array| Tensor::from(array.clone()))
     }
 
-    /// The model for training, with its parameters as leaves of `tape`; the leaves come back beside it, in the
-    /// parameters' order.
+    /// The model for training, with its parameters, those of an encoder in front of it left out, as leaves of `tape`; the
+    /// leaves come back beside it, in the parameters' order.
     ///
     /// # Errors
     /// When the parameters are not what the configuration asks for.
@@ -304,8 +304,15 @@ impl<B: Backend> PlasticTransformer<B> {
         mut tensor: impl FnMut(&Array<B>) -> Tensor<B>,
     ) -> Result<Self> {
         config.validate()?;
-        let mut given = parameters.iter();
-        let mut specs = config.parameters().into_iter();
+        if config.kind != ModelKind::Plastic {
+            let (value, rule) =
+                (config.kind.name().into(), "a plastic Transformer is of kind plastic".into());
+            return Err(ModelError::Config { field: "kind", value, rule });
+        }
+        // an encoder's come first
+        let others = config.encoder_parameters().len();
+        let mut given = parameters.iter().skip(others);
+        let mut specs = config.parameters().into_iter().skip(others);
         // parameters come in the specification's order, which is the order of the fields below
         let mut next = || -> Result<Tensor<B>> {
             let Some(spec) = specs.next() else {

@@ -2,6 +2,7 @@
 //! another, checkpoints against damage.
 
 mod checkpoint;
+mod encoder;
 mod equivalence;
 mod gradients;
 mod shapes;
