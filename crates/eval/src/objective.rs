@@ -20,15 +20,17 @@ pub trait Objective<B: Backend>: Send + Sync {
     fn measure(&self, outputs: &Tensor<B>, batch: &EpisodeBatch, tally: &mut Tally) -> Result<(), EvalError>;
 }
 
-/// The objective of the sequence tasks: every step counts in the loss.
+/// The objective of all tasks. In the sequence tasks every step counts in the loss, and `loss` is the mean over all
+/// steps; where only queries count ([`LossKind::QueryCrossEntropy`]), the loss is the sum over the recall phase's steps,
+/// and `loss` and `accuracy` are means over those.
 ///
-/// Classes are scored by cross-entropy in nats, and reported as
+/// In the sequence tasks, classes are scored by cross-entropy in nats, and reported as
 /// - `recall_accuracy`, as published: over every step from ⌊T/2⌋ on, blanks included, so that an empty answer
 ///   already scores 0.69 in the published setting;
 /// - `recall_accuracy_strict`: over the recall phase's steps alone.
 ///
 /// Values are scored by squared error, the mean over the outputs, and reported as `query_loss`: over the
-/// recall phase's steps. `loss` is the mean over all steps.
+/// recall phase's steps.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceObjective {
     /// How a step is scored.
@@ -62,16 +64,25 @@ impl SequenceObjective {
 
 impl<B: Backend> Objective<B> for SequenceObjective {
     fn loss(&self, outputs: &Tensor<B>, batch: &EpisodeBatch) -> Result<Tensor<B>, EvalError> {
-        Ok(self.step_losses(outputs, batch)?.sum()?)
+        let losses = self.step_losses(outputs, batch)?;
+        if self.loss != LossKind::QueryCrossEntropy {
+            return Ok(losses.sum()?);
+        }
+        let counts = |&phase: &Phase| B::Elem::of(if phase == Phase::Recall { 1.0 } else { 0.0 });
+        let counts = batch.phases.iter().map(counts).collect();
+        let counts = Tensor::from_vec(outputs.backend(), counts, [batch.steps, 1])?;
+        Ok(losses.mul(&counts)?.sum()?)
     }
 
     fn measure(&self, outputs: &Tensor<B>, batch: &EpisodeBatch, tally: &mut Tally) -> Result<(), EvalError> {
         let outputs = outputs.detach();
         let losses: Vec<f64> =
             self.step_losses(&outputs, batch)?.to_vec()?.into_iter().map(Element::wide).collect();
-        tally.add("loss", losses.iter().copied());
         let steps = batch.steps;
         let recalled = |i: usize| batch.phases[i % steps] == Phase::Recall;
+        let queries_alone = self.loss == LossKind::QueryCrossEntropy;
+        let counted = losses.iter().copied().enumerate().filter(|&(i, _)| !queries_alone || recalled(i));
+        tally.add("loss", counted.map(|(_, loss)| loss));
         match &batch.targets {
             Targets::Values(_) => {
                 tally.add(
@@ -85,10 +96,14 @@ impl<B: Backend> Objective<B> for SequenceObjective {
                     let row = &logits[i * batch.output_width..][..batch.output_width];
                     if argmax(row) == Some(classes[i] as usize) { 1.0 } else { 0.0 }
                 };
-                let late = |&i: &usize| i % steps >= steps / 2;
-                tally.add("recall_accuracy", (0..classes.len()).filter(late).map(right));
                 let strict = (0..classes.len()).filter(|&i| recalled(i)).map(right);
-                tally.add("recall_accuracy_strict", strict);
+                if queries_alone {
+                    tally.add("accuracy", strict);
+                } else {
+                    let late = |&i: &usize| i % steps >= steps / 2;
+                    tally.add("recall_accuracy", (0..classes.len()).filter(late).map(right));
+                    tally.add("recall_accuracy_strict", strict);
+                }
             }
         }
         Ok(())
@@ -153,6 +168,41 @@ mod tests {
             measure(SequenceObjective { loss: LossKind::CrossEntropy }, answers.to_vec().unwrap(), &copying);
         assert_eq!((tally.mean("recall_accuracy"), tally.mean("recall_accuracy_strict")), (1.0, 1.0));
         assert!(tally.mean("loss") < 1e-12);
+    }
+
+    #[test]
+    fn queries_alone_count_where_the_task_says_so() {
+        // two episodes of one shown step and two queries, three classes
+        let batch = EpisodeBatch {
+            batch: 2,
+            steps: 3,
+            input_width: 1,
+            output_width: 3,
+            inputs: vec![0.0; 6],
+            images: None,
+            targets: Targets::Classes(vec![0, 1, 2, 2, 1, 0]),
+            phases: vec![Phase::Shown, Phase::Recall, Phase::Recall],
+        };
+        let objective = SequenceObjective { loss: LossKind::QueryCrossEntropy };
+        let score = |shown: f64| {
+            // right in three of four queries, by a logit of 2
+            let mut logits = vec![0.0; 18];
+            for (step, class) in [(1, 1), (2, 2), (4, 1), (5, 1)] {
+                logits[3 * step + class] = 2.0;
+            }
+            logits[0] = shown;
+            let outputs = Tensor::from_vec(&Cpu::<f64>::new(), logits, [2, 3, 3]).unwrap();
+            let mut tally = Tally::default();
+            objective.measure(&outputs, &batch, &mut tally).unwrap();
+            (objective.loss(&outputs, &batch).unwrap().item().unwrap(), tally)
+        };
+        let (loss, tally) = score(0.0);
+        let normaliser = (2.0_f64.exp() + 2.0).ln();
+        assert!((loss - (4.0 * normaliser - 6.0)).abs() < 1e-12, "the sum over queries, not {loss}");
+        assert!((tally.mean("loss") - loss / 4.0).abs() < 1e-12);
+        assert_eq!(tally.mean("accuracy"), 0.75);
+        assert_eq!(tally.names().collect::<Vec<_>>(), ["accuracy", "loss"]);
+        assert_eq!(score(9.0), (loss, tally), "what is answered to a shown step is nothing to it");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct RunRecord {
     pub crate_version: String,
     /// The task's name.
     pub task: String,
-    /// The plasticity rule's name.
+    /// The plasticity rule's name, or what stands in its place: `prototypical`.
     pub rule: String,
     /// How much of the fast weights' trajectory the outer gradient sees.
     pub credit: String,

@@ -1,7 +1,7 @@
 //! A whole run in one value: the model, the task and the training.
 
-use plastica_model::ModelConfig;
-use plastica_tasks::TaskConfig;
+use plastica_model::{EncoderConfig, ModelConfig};
+use plastica_tasks::{EpisodeSource, TaskConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, TrainingConfig};
@@ -10,7 +10,7 @@ use crate::{EvalError, TrainingConfig};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// The model. Its input and output widths follow from the task.
+    /// The model. Its input and output widths, and whether it has an encoder and of what images, follow from the task.
     pub model: ModelConfig,
     /// The task.
     pub task: TaskConfig,
@@ -43,6 +43,9 @@ impl RunConfig {
                 max_norm: model.max_norm,
                 ..config.model
             };
+            config.model.encoder = model
+                .embedding_dim
+                .map(|embedding_dim| EncoderConfig { embedding_dim, ..EncoderConfig::default() });
             config.training = published.config.training.clone();
             if let Some(&seed) = published.rule(rule.name()).and_then(|r| r.seeds.first()) {
                 config.training.seed = seed;
@@ -52,15 +55,27 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Sets the model's input and output widths to the task's.
+    /// Sets the model's input and output widths, and its encoder's images, to the task's.
     ///
     /// # Errors
     /// [`EvalError::Task`] when the task contradicts itself.
     pub fn fit_to_task(&mut self) -> Result<(), EvalError> {
         let source = self.task.build()?;
-        self.model.input_dim = source.input_width();
-        self.model.output_dim = source.output_width();
+        self.fit_to_source(source.as_ref());
         Ok(())
+    }
+
+    /// Sets the model's input and output widths, and its encoder's images, to those of a source of episodes.
+    pub fn fit_to_source(&mut self, source: &dyn EpisodeSource) {
+        let encoder = self.model.encoder.take().unwrap_or_default();
+        self.model.encoder = source.image_shape().map(|image| EncoderConfig { image, ..encoder });
+        self.model.input_dim = self.embedding_dim() + source.input_width();
+        self.model.output_dim = source.output_width();
+    }
+
+    /// Width of the embedding in front of the task's inputs; 0 without an encoder.
+    fn embedding_dim(&self) -> usize {
+        self.model.encoder.as_ref().map_or(0, |encoder| encoder.embedding_dim)
     }
 
     /// Checks every part, and the parts against each other.
@@ -69,10 +84,26 @@ impl RunConfig {
     /// That of the first part that won't do.
     pub fn validate(&self) -> Result<(), EvalError> {
         let source = self.task.build()?;
+        self.validate_for(source.as_ref())
+    }
+
+    /// Checks the model and the training, and the model against a source of episodes.
+    ///
+    /// # Errors
+    /// That of the first part that won't do.
+    pub fn validate_for(&self, source: &dyn EpisodeSource) -> Result<(), EvalError> {
         self.model.validate()?;
         self.training.validate()?;
+        let image = |shape: Option<[usize; 3]>| {
+            shape.map_or_else(|| "none".to_owned(), |[c, h, w]| format!("[{c}, {h}, {w}]"))
+        };
+        let (ours, theirs) = (self.model.encoder.as_ref().map(|e| e.image), source.image_shape());
+        if ours != theirs {
+            let expected = format!("{}, as the images of {}", image(theirs), source.name());
+            return Err(EvalError::Config { field: "model.encoder.image", value: image(ours), expected });
+        }
         let widths = [
-            ("model.input_dim", self.model.input_dim, source.input_width()),
+            ("model.input_dim", self.model.input_dim, self.embedding_dim() + source.input_width()),
             ("model.output_dim", self.model.output_dim, source.output_width()),
         ];
         for (field, value, width) in widths {

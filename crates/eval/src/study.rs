@@ -145,7 +145,7 @@ impl Study {
 impl PlannedRun {
     /// A run by itself.
     pub fn new(config: RunConfig, protocol: Protocol) -> Self {
-        let name = format!("{}-{}-{}", config.task.name(), config.model.rule, config.training.seed);
+        let name = format!("{}-{}-{}", config.task.name(), config.model.method(), config.training.seed);
         Self { name, config, protocol }
     }
 
@@ -181,7 +181,7 @@ impl PlannedRun {
         let mut record = RunRecord {
             crate_version: VERSION.to_owned(),
             task: config.task.name().to_owned(),
-            rule: config.model.rule.name().to_owned(),
+            rule: config.model.method().to_owned(),
             credit: config.training.credit.to_string(),
             protocol: self.protocol.name().to_owned(),
             seed: config.training.seed,

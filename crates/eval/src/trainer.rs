@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plastica_model::{Diagnostics, ModelConfig, Noise, Parameters, PlasticTransformer, SequenceModel};
+use plastica_model::{
+    Diagnostics, EncoderStatistics, EpisodeOutput, Episodes, Learner, ModelConfig, Noise, Parameters,
+};
 use plastica_rules::Credit;
 use plastica_tasks::{EpisodeBatch, EpisodeSource};
 use plastica_tensor::cpu::ordered_map;
@@ -16,6 +18,10 @@ use crate::{EpochRecord, EvalError, Objective, RunConfig, SequenceObjective, Ste
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
 /// number would add gradients up in a different order.
 const SHARD: usize = 8;
+
+/// Pixels of images that a shard has at most, unless one episode has more: what an encoder keeps for its backward is some
+/// 500 bytes a pixel. Part of the result likewise.
+const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 
 /// Episodes that an evaluation holds in memory at once.
 const EVALUATION_BATCH: usize = 64;
@@ -65,7 +71,19 @@ impl<B: Backend> Trainer<B> {
     /// When the configuration is not valid.
     pub fn new(config: &RunConfig, backend: &B) -> Result<Self, EvalError> {
         config.validate()?;
-        let source = config.task.build()?;
+        Self::with_source(config, config.task.build()?, backend)
+    }
+
+    /// A run at its beginning on a source of episodes of one's own, whatever the configuration's task is.
+    ///
+    /// # Errors
+    /// When the model or the training is not valid, or the model does not fit the source.
+    pub fn with_source(
+        config: &RunConfig,
+        source: Box<dyn EpisodeSource>,
+        backend: &B,
+    ) -> Result<Self, EvalError> {
+        config.validate_for(source.as_ref())?;
         let seed = config.training.seed;
         let parameters = Parameters::init(&config.model, backend, &mut stream(seed, Stream::Initialisation))?;
         let weight_decay = config.training.weight_decay;
@@ -132,7 +150,8 @@ impl<B: Backend> Trainer<B> {
         Ok((EpochRecord { epoch: self.epoch, metrics }, evaluation))
     }
 
-    /// One optimiser step on a batch: shards in parallel, their gradients added up in order.
+    /// One optimiser step on a batch: shards in parallel, their gradients added up in order. An encoder's running statistics
+    /// take in the shards' in order, too.
     ///
     /// # Errors
     /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
@@ -147,10 +166,14 @@ impl<B: Backend> Trainer<B> {
             train_shard(model, parameters, credit, objective, &shard, noise, weight)
         })?;
         let mut shards = shards.into_iter();
-        let Some((mut gradients, mut tally)) = shards.next() else { return Ok(Tally::default()) };
-        for (more, measured) in shards {
-            tally.merge(&measured);
-            for (sum, gradient) in gradients.iter_mut().zip(more) {
+        let Some(Shard { mut gradients, mut tally, statistics }) = shards.next() else {
+            return Ok(Tally::default());
+        };
+        let mut seen = vec![statistics];
+        for shard in shards {
+            tally.merge(&shard.tally);
+            seen.push(shard.statistics);
+            for (sum, gradient) in gradients.iter_mut().zip(shard.gradients) {
                 match (sum, gradient) {
                     (Some(sum), Some(gradient)) => sum.add_assign(&gradient)?,
                     (sum @ None, gradient) => *sum = gradient,
@@ -164,6 +187,9 @@ impl<B: Backend> Trainer<B> {
         let norm = clip_global_norm(&mut gradients, self.config.training.clip_norm)?;
         if !norm.is_finite() || !tally.mean("loss").is_finite() {
             return Err(self.diverged(&tally, &gradients)?);
+        }
+        for statistics in seen.iter().flatten() {
+            self.parameters.update_running_statistics(statistics)?;
         }
         self.optimiser.step(self.parameters.arrays_mut(), &gradients, lr)?;
         self.step += 1;
@@ -194,20 +220,52 @@ fn in_shards<R: Send>(
     batch: &EpisodeBatch,
     f: impl Fn(EpisodeBatch, std::ops::Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
+    let size = shard_size(batch);
     let ranges: Vec<_> =
-        (0..batch.batch).step_by(SHARD).map(|start| start..(start + SHARD).min(batch.batch)).collect();
+        (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
     match &ranges[..] {
         [whole] => Ok(vec![f(batch.clone(), whole.clone())?]),
         _ => ordered_map(ranges, |range| f(batch.select(range.clone()), range)),
     }
 }
 
-fn inputs<B: Backend>(backend: &B, batch: &EpisodeBatch) -> Result<Tensor<B>, EvalError> {
-    let values = batch.inputs.iter().map(|&x| B::Elem::of(f64::from(x))).collect();
-    Ok(Tensor::from_vec(backend, values, [batch.batch, batch.steps, batch.input_width])?)
+/// Episodes of a shard: fewer where their images are large.
+fn shard_size(batch: &EpisodeBatch) -> usize {
+    let pixels = batch.images.as_ref().map_or(0, |images| {
+        let [_, height, width] = images.shape;
+        batch.steps * height * width
+    });
+    SHARD_PIXELS.checked_div(pixels).map_or(SHARD, |fit| fit.clamp(1, SHARD))
 }
 
-type ShardResult<B> = (Vec<Option<Array<B>>>, Tally);
+/// Has a model read a batch.
+fn read<B: Backend>(
+    model: &Learner<B>,
+    backend: &B,
+    batch: &EpisodeBatch,
+    noise: Option<Noise>,
+) -> Result<EpisodeOutput<B>, EvalError> {
+    let convert = |values: &[f32]| values.iter().map(|&x| B::Elem::of(f64::from(x))).collect();
+    let shape = [batch.batch, batch.steps, batch.input_width];
+    let inputs = Tensor::from_vec(backend, convert(&batch.inputs), shape)?;
+    let images = match &batch.images {
+        Some(images) => {
+            let [channels, height, width] = images.shape;
+            let shape = [batch.batch, batch.steps, channels, height, width];
+            Some(Tensor::from_vec(backend, convert(&images.pixels), shape)?)
+        }
+        None => None,
+    };
+    let support = batch.images.as_ref().map_or(0, |images| images.support);
+    Ok(model.read(&Episodes { inputs: &inputs, images: images.as_ref(), support }, noise)?)
+}
+
+/// What came of a shard.
+struct Shard<B: Backend> {
+    gradients: Vec<Option<Array<B>>>,
+    tally: Tally,
+    statistics: Option<EncoderStatistics<B>>,
+}
 
 /// Forward and backward of a shard: the gradient of `weight` times its summed loss, and its measurements.
 fn train_shard<B: Backend>(
@@ -218,18 +276,18 @@ fn train_shard<B: Backend>(
     batch: &EpisodeBatch,
     noise: Noise,
     weight: f64,
-) -> Result<ShardResult<B>, EvalError> {
-    let Some(first) = parameters.arrays().first() else { return Ok((Vec::new(), Tally::default())) };
+) -> Result<Shard<B>, EvalError> {
+    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
     let tape = Tape::new();
-    let (model, leaves) = PlasticTransformer::tracked(config, parameters, credit, &tape)?;
-    let mut state = model.init_training_state(batch.batch, noise);
-    let result = model.forward(&inputs(first.backend(), batch)?, &mut state)?;
+    let (model, leaves) = Learner::tracked(config, parameters, credit, &tape)?;
+    let result = read(&model, first.backend(), batch, Some(noise))?;
     let loss = objective.loss(&result.outputs, batch)?.scale(weight)?;
     let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain)?;
     let mut tally = Tally::default();
     objective.measure(&result.outputs, batch, &mut tally)?;
     measure_plasticity(result.diagnostics.as_ref(), &mut tally)?;
-    Ok((gradients.into_iter().map(|g| g.map(|g| g.array().clone())).collect(), tally))
+    let gradients = gradients.into_iter().map(|g| g.map(|g| g.array().clone())).collect();
+    Ok(Shard { gradients, tally, statistics: result.statistics })
 }
 
 /// Evaluates parameters on `episodes` fresh episodes, without dropout.
@@ -275,10 +333,9 @@ fn evaluate_shard<B: Backend>(
     objective: SequenceObjective,
     batch: &EpisodeBatch,
 ) -> Result<(Tally, Option<Traced>), EvalError> {
-    let model = PlasticTransformer::new(config, parameters)?;
-    let Some(first) = parameters.arrays().first() else { return Ok((Tally::default(), None)) };
-    let mut state = model.init_state(batch.batch);
-    let result = model.forward(&inputs(first.backend(), batch)?, &mut state)?;
+    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
+    let model = Learner::new(config, parameters)?;
+    let result = read(&model, first.backend(), batch, None)?;
     let mut tally = Tally::default();
     objective.measure(&result.outputs, batch, &mut tally)?;
     let traced = measure_plasticity(result.diagnostics.as_ref(), &mut tally)?;

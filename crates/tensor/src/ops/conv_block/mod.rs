@@ -134,6 +134,9 @@ pub trait ConvBlockKernels: Storage {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl ConvBlockKernels for crate::cuda::Cuda {}
+
 struct ConvBlock<B: Backend> {
     forward: BlockForward<B::Buffer>,
     groups: Vec<usize>,
