@@ -3,20 +3,30 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use plastica_eval::RunConfig;
+use plastica_eval::{Preset, RunConfig};
 use plastica_rules::Rule;
 use toml::{Table, Value};
 
 /// Fields of `[model]` that the task decides.
 const WIDTHS: [&str; 2] = ["input_dim", "output_dim"];
 
-/// The published configuration of a task and rule, overridden by a file's sections `[model]`, `[task]` and
+/// The published configuration of a task and rule, or a preset's, overridden by a file's sections `[model]`, `[task]` and
 /// `[training]`, then by `section.key=value` settings.
 ///
 /// # Errors
 /// When the file cannot be read, a key is unknown, a value is of the wrong type, or the whole contradicts itself.
-pub fn load(task: &str, rule: Rule, file: Option<&Path>, settings: &[String]) -> anyhow::Result<RunConfig> {
-    let mut table = Table::try_from(RunConfig::published(task, rule)?).context("the defaults")?;
+pub fn load(
+    task: &str,
+    rule: Rule,
+    preset: Option<Preset>,
+    file: Option<&Path>,
+    settings: &[String],
+) -> anyhow::Result<RunConfig> {
+    let mut defaults = RunConfig::published(task, rule)?;
+    if let Some(preset) = preset {
+        preset.apply(&mut defaults);
+    }
+    let mut table = Table::try_from(defaults).context("the defaults")?;
     // the widths follow from the task: what stands here afterwards was asked for
     if let Some(Value::Table(model)) = table.get_mut("model") {
         for width in WIDTHS {
@@ -118,7 +128,7 @@ mod tests {
 
     fn load_settings(settings: &[&str]) -> anyhow::Result<RunConfig> {
         let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
-        load("copying", Rule::Hebbian, None, &settings)
+        load("copying", Rule::Hebbian, None, None, &settings)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use plastica_eval::{RunConfig, evaluate, format_number};
 use plastica_model::Checkpoint;
-use plastica_tasks::{EpisodeSource, TaskConfig};
+use plastica_tasks::{DataFolder, EpisodeSource, TaskConfig, Usage};
 use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +21,7 @@ use crate::output::say;
 pub struct Arguments {
     /// A checkpoint, as `train` and `reproduce` write them.
     checkpoint: PathBuf,
-    /// The task: copying, cue-reward or regression; with the settings it was trained on, if it was on this one.
+    /// The task: copying, cue-reward, regression, omniglot or cifar-fs; with the settings it was trained on, if it was on this one.
     #[arg(long, value_name = "T")]
     task: String,
     /// Number of fresh episodes.
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         format!("checkpoint {}: the run in its metadata can't be read", arguments.checkpoint.display())
     })?;
     let task = trained.map(|run| run.task).filter(|task| task.name() == arguments.task).unwrap_or(default);
-    let source = task.build().map_err(Failure::usage)?;
+    let source = task.build_with(DataFolder::shared(), Usage::Test).map_err(Failure::usage)?;
     check_widths(arguments, &checkpoint, source.as_ref())?;
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
     let (config, parameters) = (&checkpoint.config, &checkpoint.parameters);
@@ -67,7 +67,8 @@ fn check_widths(
     source: &dyn EpisodeSource,
 ) -> Outcome {
     let (has_in, has_out) = (checkpoint.config.input_dim, checkpoint.config.output_dim);
-    let (needs_in, needs_out) = (source.input_width(), source.output_width());
+    let embedding = checkpoint.config.encoder.as_ref().map_or(0, |encoder| encoder.embedding_dim);
+    let (needs_in, needs_out) = (embedding + source.input_width(), source.output_width());
     if (has_in, has_out) == (needs_in, needs_out) {
         return Ok(());
     }

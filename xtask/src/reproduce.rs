@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use clap::Args;
 use plastica_eval::{
-    Machine, Protocol, Report, RunStatus, Study, execute_all, prepare_folder, write_events, write_logs,
+    Machine, Preset, Protocol, Report, RunStatus, Study, execute_all, prepare_folder, write_events,
+    write_logs,
 };
 use plastica_rules::{Credit, Rule};
-use plastica_tasks::TaskConfig;
+use plastica_tasks::{DataFolder, Dataset, TaskConfig};
 use plastica_tensor::Cpu;
 
 use crate::failure::{Failure, Outcome};
@@ -20,14 +22,24 @@ use crate::progress::Progress;
   cargo xtask reproduce                                  the whole study, as published
   cargo xtask reproduce --task copying --credit full     one task, plasticity trained by it
   cargo xtask reproduce --seeds 10                       more runs, for claims that three leave undecided
+  cargo xtask reproduce --task omniglot --data omniglot-minimal --preset images --credit full
+                                                         images as the field runs them
   cargo xtask reproduce --protocol smoke                 the same path in seconds")]
 pub struct Arguments {
     /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
     #[arg(long, default_value = "paper")]
     protocol: Protocol,
-    /// A task, more than once for several; by default copying, cue-reward and regression.
+    /// A task, more than once for several; by default all: copying, cue-reward, regression, omniglot and cifar-fs.
     #[arg(long, value_name = "T")]
     task: Vec<String>,
+    /// The images of the image tasks: omniglot, omniglot-minimal, cifar-100, natural-100 or glyphs; more than once for
+    /// several tasks. By default those of the published runs, or glyphs, which are drawn on the spot, where there are no
+    /// such files.
+    #[arg(long, value_name = "SET")]
+    data: Vec<String>,
+    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
     /// A plasticity rule, more than once for several; by default none, hebbian and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
@@ -50,9 +62,12 @@ pub struct Arguments {
 /// Runs the study.
 pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     let begin = Instant::now();
+    let tasks = distinct(&arguments.task, &TaskConfig::NAMES.map(String::from));
     let study = Study {
         protocol: arguments.protocol,
-        tasks: distinct(&arguments.task, &TaskConfig::SEQUENCE_NAMES.map(String::from)),
+        data: images_of(&tasks, &arguments.data)?,
+        preset: arguments.preset,
+        tasks,
         rules: distinct(&arguments.rule, &Rule::ALL),
         credit: arguments.credit,
         seeds: arguments.seeds.into(),
@@ -93,6 +108,45 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         eprintln!("failed: {line}");
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The images of each image task: those asked for, those of the published runs where they are at hand, or glyphs.
+fn images_of(tasks: &[String], given: &[String]) -> Result<Vec<(String, Dataset)>, Failure> {
+    let mut unused: Vec<&String> = given.iter().collect();
+    let mut images = Vec::new();
+    for task in tasks {
+        let mut config = TaskConfig::from_name(task).map_err(Failure::usage)?;
+        let Some(published) = config.data() else { continue };
+        let mut suits = |data: Dataset| {
+            if let Some(images) = config.few_shot_mut() {
+                images.data = data;
+            }
+            config.validate().is_ok()
+        };
+        let fits = |name: &&String| Dataset::ALL.into_iter().find(|data| data.name() == name.as_str());
+        let chosen = given.iter().filter_map(|name| fits(&name)).find(|&data| suits(data));
+        let data = match chosen {
+            Some(data) => data,
+            None if DataFolder::shared().available(published.name()) => published,
+            None => {
+                eprintln!(
+                    "{task}: drawn glyphs in place of {published}, which is not in {}; `cargo xtask data fetch \
+                     {published}` gets it",
+                    DataFolder::shared().path().display()
+                );
+                Dataset::Glyphs
+            }
+        };
+        unused.retain(|name| name.as_str() != data.name());
+        images.push((task.clone(), data));
+    }
+    match unused.first() {
+        None => Ok(images),
+        Some(name) => {
+            let known = Dataset::ALL.map(Dataset::name).join(", ");
+            Err(Failure::usage(anyhow!("--data {name}: no task here draws from it; the sets are {known}")))
+        }
+    }
 }
 
 /// The values given, each once, or the default.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use plastica_eval::{PlannedRun, Protocol, RunStatus, prepare_folder, write_events};
+use plastica_eval::{PlannedRun, Preset, Protocol, RunStatus, prepare_folder, write_events};
 use plastica_rules::Rule;
 use plastica_tensor::Cpu;
 
@@ -16,14 +16,18 @@ use crate::progress::Progress;
 #[command(after_help = "Examples:
   cargo xtask train --task copying --rule hebbian --out runs
   cargo xtask train --task copying --rule hebbian --set training.credit=full --set model.max_norm=100 \\
-      --set training.batch_size=64 --set training.dataset_size=6400 --out runs")]
+      --set training.batch_size=64 --set training.dataset_size=6400 --out runs
+  cargo xtask train --task omniglot --rule hebbian --preset images --set task.data=glyphs --out runs")]
 pub struct Arguments {
-    /// The task: copying, cue-reward or regression.
+    /// The task: copying, cue-reward, regression, omniglot or cifar-fs.
     #[arg(long, value_name = "T")]
     task: String,
     /// The plasticity rule: none, hebbian or gradient.
     #[arg(long, value_name = "R")]
     rule: Rule,
+    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
     /// Configuration to lay over the published one, in TOML, with sections model, task and training.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -40,9 +44,14 @@ pub struct Arguments {
 
 /// Trains.
 pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
-    let config =
-        config::load(&arguments.task, arguments.rule, arguments.config.as_deref(), &arguments.settings)
-            .map_err(Failure::usage)?;
+    let config = config::load(
+        &arguments.task,
+        arguments.rule,
+        arguments.preset,
+        arguments.config.as_deref(),
+        &arguments.settings,
+    )
+    .map_err(Failure::usage)?;
     let folder = prepare_folder(&arguments.out)?;
     let run = PlannedRun::new(config, Protocol::Custom);
     let progress = Progress::new(run.episodes(), quiet);

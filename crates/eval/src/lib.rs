@@ -24,6 +24,7 @@ mod error;
 mod layout;
 mod objective;
 mod parity;
+mod preset;
 mod published;
 mod record;
 mod report;
@@ -44,6 +45,7 @@ pub use error::EvalError;
 pub use layout::{LogAggregate, LogConfig, LogEpoch, LogRun, StudyLog, write_logs};
 pub use objective::{Objective, SequenceObjective};
 pub use parity::{Deviation, GRADIENT_TOLERANCE, Parity, VALUE_TOLERANCE, replay};
+pub use preset::Preset;
 pub use published::{
     Published, PublishedConfig, PublishedMetric, PublishedModel, PublishedRule, PublishedTask,
     TaskParameters, published,

@@ -1,7 +1,7 @@
 //! A whole run in one value: the model, the task and the training.
 
 use plastica_model::{EncoderConfig, ModelConfig};
-use plastica_tasks::{EpisodeSource, TaskConfig};
+use plastica_tasks::{TaskConfig, TaskWidths};
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, TrainingConfig};
@@ -60,17 +60,16 @@ impl RunConfig {
     /// # Errors
     /// [`EvalError::Task`] when the task contradicts itself.
     pub fn fit_to_task(&mut self) -> Result<(), EvalError> {
-        let source = self.task.build()?;
-        self.fit_to_source(source.as_ref());
+        self.fit_to(self.task.widths()?);
         Ok(())
     }
 
-    /// Sets the model's input and output widths, and its encoder's images, to those of a source of episodes.
-    pub fn fit_to_source(&mut self, source: &dyn EpisodeSource) {
+    /// Sets the model's input and output widths, and its encoder's images, to these.
+    pub fn fit_to(&mut self, widths: TaskWidths) {
         let encoder = self.model.encoder.take().unwrap_or_default();
-        self.model.encoder = source.image_shape().map(|image| EncoderConfig { image, ..encoder });
-        self.model.input_dim = self.embedding_dim() + source.input_width();
-        self.model.output_dim = source.output_width();
+        self.model.encoder = widths.image.map(|image| EncoderConfig { image, ..encoder });
+        self.model.input_dim = self.embedding_dim() + widths.input;
+        self.model.output_dim = widths.output;
     }
 
     /// Width of the embedding in front of the task's inputs; 0 without an encoder.
@@ -83,32 +82,31 @@ impl RunConfig {
     /// # Errors
     /// That of the first part that won't do.
     pub fn validate(&self) -> Result<(), EvalError> {
-        let source = self.task.build()?;
-        self.validate_for(source.as_ref())
+        self.validate_for(self.task.widths()?)
     }
 
-    /// Checks the model and the training, and the model against a source of episodes.
+    /// Checks the model and the training, and the model against the widths of episodes.
     ///
     /// # Errors
     /// That of the first part that won't do.
-    pub fn validate_for(&self, source: &dyn EpisodeSource) -> Result<(), EvalError> {
+    pub fn validate_for(&self, widths: TaskWidths) -> Result<(), EvalError> {
         self.model.validate()?;
         self.training.validate()?;
         let image = |shape: Option<[usize; 3]>| {
             shape.map_or_else(|| "none".to_owned(), |[c, h, w]| format!("[{c}, {h}, {w}]"))
         };
-        let (ours, theirs) = (self.model.encoder.as_ref().map(|e| e.image), source.image_shape());
+        let (ours, theirs) = (self.model.encoder.as_ref().map(|e| e.image), widths.image);
         if ours != theirs {
-            let expected = format!("{}, as the images of {}", image(theirs), source.name());
+            let expected = format!("{}, as the images of {}", image(theirs), self.task.name());
             return Err(EvalError::Config { field: "model.encoder.image", value: image(ours), expected });
         }
         let widths = [
-            ("model.input_dim", self.model.input_dim, self.embedding_dim() + source.input_width()),
-            ("model.output_dim", self.model.output_dim, source.output_width()),
+            ("model.input_dim", self.model.input_dim, self.embedding_dim() + widths.input),
+            ("model.output_dim", self.model.output_dim, widths.output),
         ];
         for (field, value, width) in widths {
             if value != width {
-                let expected = format!("{width}, the width of {}", source.name());
+                let expected = format!("{width}, the width of {}", self.task.name());
                 return Err(EvalError::Config { field, value: value.to_string(), expected });
             }
         }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
-use plastica_model::Checkpoint;
+use plastica_model::{Checkpoint, ModelKind};
 use plastica_rules::{Credit, Rule};
+use plastica_tasks::{Dataset, TaskConfig};
 use plastica_tensor::Backend;
 use plastica_tensor::cpu::ordered_map;
+use plastica_tensor::optim::Schedule;
 
-use crate::{
-    EvalError, RuleRow, RunConfig, RunRecord, RunStatus, Table, Trainer, VERSION, comparison_table, published,
-};
+use crate::{EvalError, Preset, RunConfig, RunRecord, RunStatus, Trainer, VERSION, published};
 
 /// How much of the study is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +62,10 @@ pub struct Study {
     pub protocol: Protocol,
     /// Tasks, by name.
     pub tasks: Vec<String>,
+    /// The images of image tasks, where they are not the published ones.
+    pub data: Vec<(String, Dataset)>,
+    /// Settings that take the place of the published ones.
+    pub preset: Option<Preset>,
     /// Plasticity rules.
     pub rules: Vec<Rule>,
     /// What the outer gradient sees of the fast weights; the published runs are detached.
@@ -91,54 +95,55 @@ impl Study {
         let mut runs = Vec::new();
         for task in &self.tasks {
             for &rule in &self.rules {
-                let mut config = RunConfig::published(task, rule)?;
-                config.training.credit = self.credit;
-                if self.protocol == Protocol::Smoke {
-                    config.training.epochs = 1;
-                    config.training.dataset_size = 3;
-                }
-                config.validate()?;
-                let known = published()
-                    .task(task)
-                    .and_then(|t| t.rule(rule.name()))
-                    .map_or(&[][..], |r| &r.seeds[..]);
-                let first = config.training.seed;
-                for i in 0..self.seeds {
-                    let seed = known.get(i).copied().unwrap_or(first + i as u64);
-                    let mut config = config.clone();
-                    config.training.seed = seed;
-                    runs.push(PlannedRun {
-                        name: format!("{task}-{rule}-{seed}"),
-                        config,
-                        protocol: self.protocol,
-                    });
-                }
+                self.plan_rule(task, rule, ModelKind::Plastic, &mut runs)?;
+            }
+            if TaskConfig::from_name(task)?.data().is_some() {
+                self.plan_rule(task, Rule::None, ModelKind::Prototypical, &mut runs)?;
             }
         }
         Ok(runs)
     }
 
-    /// One table a task: ours beside the published figures.
-    ///
-    /// # Errors
-    /// When the records are not this study's.
-    pub fn tables(&self, records: &[RunRecord]) -> Result<Vec<Table>, EvalError> {
-        let mut tables = Vec::new();
-        for task in &self.tasks {
-            let mut rows = Vec::new();
-            for rule in &self.rules {
-                let of_rule = |r: &&RunRecord| r.task == *task && r.rule == rule.name();
-                let records: Vec<RunRecord> = records.iter().filter(of_rule).cloned().collect();
-                rows.push(RuleRow::from_records(&records)?);
-            }
-            let mut table = comparison_table(task, &rows);
-            let published =
-                if self.credit == Credit::Detached { "" } else { "; the published runs are detached" };
-            table.title =
-                format!("{} ({} protocol, {} credit{published})", table.title, self.protocol, self.credit);
-            tables.push(table);
+    /// The runs of one task and rule; of a prototypical network, of one task alone.
+    fn plan_rule(
+        &self,
+        task: &str,
+        rule: Rule,
+        kind: ModelKind,
+        runs: &mut Vec<PlannedRun>,
+    ) -> Result<(), EvalError> {
+        let mut config = RunConfig::published(task, rule)?;
+        config.model.kind = kind;
+        if let Some(preset) = self.preset {
+            preset.apply(&mut config);
         }
-        Ok(tables)
+        if let (Some(images), Some((_, data))) =
+            (config.task.few_shot_mut(), self.data.iter().find(|(of, _)| of == task))
+        {
+            images.data = *data;
+        }
+        config.fit_to_task()?;
+        config.training.credit = self.credit;
+        if self.protocol == Protocol::Smoke {
+            config.training.epochs = 1;
+            config.training.dataset_size = 3;
+            config.training.schedule = Schedule::default();
+            config.training.eval_episodes = config.training.eval_episodes.map(|_| 3);
+        }
+        config.validate()?;
+        let known =
+            published().task(task).and_then(|t| t.rule(rule.name())).map_or(&[][..], |r| &r.seeds[..]);
+        let first = config.training.seed;
+        for i in 0..self.seeds {
+            let mut config = config.clone();
+            // outside of the published runs, every rule has the same seeds, so that runs make pairs
+            config.training.seed = match self.preset {
+                Some(_) => i as u64,
+                None => known.get(i).copied().unwrap_or(first + i as u64),
+            };
+            runs.push(PlannedRun::new(config, self.protocol));
+        }
+        Ok(())
     }
 }
 
@@ -270,7 +275,15 @@ mod tests {
 
     fn study(seeds: usize) -> Study {
         let tasks = vec!["copying".to_owned(), "regression".to_owned()];
-        Study { protocol: Protocol::Paper, tasks, rules: Rule::ALL.to_vec(), credit: Credit::Detached, seeds }
+        Study {
+            protocol: Protocol::Paper,
+            tasks,
+            data: Vec::new(),
+            preset: None,
+            rules: Rule::ALL.to_vec(),
+            credit: Credit::Detached,
+            seeds,
+        }
     }
 
     #[test]

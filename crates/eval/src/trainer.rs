@@ -6,7 +6,9 @@ use plastica_model::{
     Diagnostics, EncoderStatistics, EpisodeOutput, Episodes, Learner, ModelConfig, Noise, Parameters,
 };
 use plastica_rules::Credit;
-use plastica_tasks::{EpisodeBatch, EpisodeSource};
+use plastica_tasks::{
+    DataFolder, EpisodeBatch, EpisodeSource, Phase, Targets, TaskWidths, Usage, nearest_neighbour,
+};
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
 use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
@@ -45,6 +47,7 @@ fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
 pub struct Trainer<B: Backend> {
     config: RunConfig,
     source: Box<dyn EpisodeSource>,
+    evaluation_source: Box<dyn EpisodeSource>,
     objective: SequenceObjective,
     parameters: Parameters<B>,
     optimiser: AdamW<B>,
@@ -71,25 +74,31 @@ impl<B: Backend> Trainer<B> {
     /// When the configuration is not valid.
     pub fn new(config: &RunConfig, backend: &B) -> Result<Self, EvalError> {
         config.validate()?;
-        Self::with_source(config, config.task.build()?, backend)
+        let data = DataFolder::shared();
+        let training = config.task.build_with(data, Usage::Training)?;
+        Self::with_sources(config, [training, config.task.build_with(data, Usage::Test)?], backend)
     }
 
-    /// A run at its beginning on a source of episodes of one's own, whatever the configuration's task is.
+    /// A run at its beginning on sources of one's own, to train on and to evaluate on, whatever the configuration's task is.
     ///
     /// # Errors
-    /// When the model or the training is not valid, or the model does not fit the source.
-    pub fn with_source(
+    /// When the model or the training is not valid, or the model does not fit the sources.
+    pub fn with_sources(
         config: &RunConfig,
-        source: Box<dyn EpisodeSource>,
+        [source, evaluation_source]: [Box<dyn EpisodeSource>; 2],
         backend: &B,
     ) -> Result<Self, EvalError> {
-        config.validate_for(source.as_ref())?;
+        for source in [&source, &evaluation_source] {
+            let (input, output) = (source.input_width(), source.output_width());
+            config.validate_for(TaskWidths { input, output, image: source.image_shape() })?;
+        }
         let seed = config.training.seed;
         let parameters = Parameters::init(&config.model, backend, &mut stream(seed, Stream::Initialisation))?;
         let weight_decay = config.training.weight_decay;
         Ok(Self {
             objective: SequenceObjective { loss: source.loss() },
             source,
+            evaluation_source,
             parameters,
             optimiser: AdamW::new(AdamWSettings { weight_decay, ..AdamWSettings::default() })?,
             training_episodes: stream(seed, Stream::TrainingEpisodes),
@@ -134,7 +143,7 @@ impl<B: Backend> Trainer<B> {
             left -= count;
         }
         let episodes = self.config.training.eval_episodes();
-        let source = self.source.as_ref();
+        let source = self.evaluation_source.as_ref();
         let evaluation = evaluate(
             &self.config.model,
             &self.parameters,
@@ -338,8 +347,19 @@ fn evaluate_shard<B: Backend>(
     let result = read(&model, first.backend(), batch, None)?;
     let mut tally = Tally::default();
     objective.measure(&result.outputs, batch, &mut tally)?;
+    measure_nearest_neighbour(batch, &mut tally);
     let traced = measure_plasticity(result.diagnostics.as_ref(), &mut tally)?;
     Ok((tally, traced))
+}
+
+/// What the nearest support image, by pixels, would have answered to a batch's queries.
+fn measure_nearest_neighbour(batch: &EpisodeBatch, tally: &mut Tally) {
+    let (Some(answers), Targets::Classes(classes)) = (nearest_neighbour(batch), &batch.targets) else {
+        return;
+    };
+    let queries = |&i: &usize| batch.phases[i % batch.steps] == Phase::Recall;
+    let right = |(i, answer): (usize, u32)| if classes[i] == answer { 1.0 } else { 0.0 };
+    tally.add("accuracy_nearest_neighbour", (0..classes.len()).filter(queries).zip(answers).map(right));
 }
 
 fn measure_plasticity<B: Backend>(

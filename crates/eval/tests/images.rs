@@ -1,10 +1,11 @@
 //! Training on images: an encoder and what reads it learn together, to the bit whatever the number of threads.
 
-use plastica_eval::{RunConfig, Trainer, TrainingConfig};
+use plastica_eval::{EvalError, RunConfig, Trainer, TrainingConfig};
 use plastica_model::{EncoderConfig, ModelConfig, ModelKind, Parameters};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{
     Copying, EpisodeBatch, EpisodeImages, EpisodeSource, LossKind, Phase, Targets, TaskConfig, TaskError,
+    TaskWidths,
 };
 use plastica_tensor::Cpu;
 use plastica_tensor::cpu::with_threads;
@@ -122,8 +123,16 @@ fn config(source: Bars, kind: ModelKind, rule: Rule, batch_size: usize, steps: u
         ..TrainingConfig::new(1, steps * batch_size)
     };
     let mut config = RunConfig { model, task: TaskConfig::Copying(Copying::default()), training };
-    config.fit_to_source(&source);
+    config.fit_to(TaskWidths {
+        input: source.input_width(),
+        output: source.ways,
+        image: source.image_shape(),
+    });
     config
+}
+
+fn trainer(config: &RunConfig, source: Bars) -> Result<Trainer<Cpu<f32>>, EvalError> {
+    Trainer::with_sources(config, [Box::new(source), Box::new(source)], &Cpu::new())
 }
 
 fn bits(parameters: &Parameters<Cpu<f32>>) -> Vec<u32> {
@@ -140,8 +149,7 @@ fn the_number_of_threads_changes_no_bit() {
         let epoch = |threads: usize| {
             let config = config.clone();
             with_threads(threads, move || {
-                let mut trainer =
-                    Trainer::with_source(&config, Box::new(source), &Cpu::<f32>::new()).unwrap();
+                let mut trainer = trainer(&config, source).unwrap();
                 let (record, _) = trainer.epoch_step(&mut |_| ()).unwrap();
                 (bits(trainer.parameters()), record)
             })
@@ -162,7 +170,7 @@ fn running_statistics_follow_the_episodes_in_order_whatever_their_shards() {
     let buffers = |batches: &[usize]| {
         let mut config = config(source, ModelKind::Prototypical, Rule::None, 20, 1);
         config.training.lr = 0.0;
-        let mut trainer = Trainer::with_source(&config, Box::new(source), &Cpu::<f32>::new()).unwrap();
+        let mut trainer = trainer(&config, source).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for &count in batches {
             trainer.train_batch(&source.sample(&mut rng, count).unwrap()).unwrap();
@@ -181,7 +189,7 @@ fn learns(kind: ModelKind, rule: Rule, steps: usize, at_least: f64) {
     let source = Bars { ways: 2, queries: 4, side: 16 };
     let mut config = config(source, kind, rule, 8, steps);
     config.training.lr = 3e-3;
-    let mut trainer = Trainer::with_source(&config, Box::new(source), &Cpu::<f32>::new()).unwrap();
+    let mut trainer = trainer(&config, source).unwrap();
     let (record, _) = trainer.epoch_step(&mut |_| ()).unwrap();
     let accuracy = record.metrics["accuracy"];
     assert!(accuracy >= at_least, "{kind:?} {rule}: {:?}", record.metrics);
@@ -203,10 +211,10 @@ fn a_configuration_must_have_the_sources_images() {
     let fitted = config(source, ModelKind::Plastic, Rule::Hebbian, 1, 1);
     assert_eq!((fitted.model.input_dim, fitted.model.output_dim), (16 + 3, 2));
     let larger = Bars { side: 20, ..source };
-    let message = Trainer::with_source(&fitted, Box::new(larger), &Cpu::<f32>::new()).err().unwrap();
+    let message = trainer(&fitted, larger).err().unwrap();
     assert_eq!(
         message.to_string(),
-        "model.encoder.image is [1, 16, 16]; it must be [1, 20, 20], as the images of bars"
+        "model.encoder.image is [1, 16, 16]; it must be [1, 20, 20], as the images of copying"
     );
     let message = fitted.validate().unwrap_err().to_string();
     assert_eq!(message, "model.encoder.image is [1, 16, 16]; it must be none, as the images of copying");

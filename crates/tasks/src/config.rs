@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BuiltIn, Copying, CueReward, EpisodeSource, FewShot, ImageData, Regression, TaskError, Usage,
+    BuiltIn, Copying, CueReward, Dataset, EpisodeSource, FewShot, ImageData, Regression, TaskError, Usage,
     images::{cifar_fs, omniglot},
     suggest::nearest,
 };
@@ -27,6 +27,17 @@ pub enum TaskConfig {
     /// `cifar-fs`: few-shot classification of photographs.
     #[serde(deserialize_with = "cifar_fs")]
     CifarFs(FewShot),
+}
+
+/// The widths of a task's episodes, which a model has to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskWidths {
+    /// Inputs a step, beside its image.
+    pub input: usize,
+    /// Outputs wanted at every step.
+    pub output: usize,
+    /// Channels, height and width of a step's image, where it shows one.
+    pub image: Option<[usize; 3]>,
 }
 
 impl TaskConfig {
@@ -67,6 +78,23 @@ impl TaskConfig {
         }
     }
 
+    /// The images of an image task.
+    #[must_use]
+    pub fn data(&self) -> Option<Dataset> {
+        match self {
+            TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => Some(task.data),
+            _ => None,
+        }
+    }
+
+    /// The few-shot task that an image task is.
+    pub fn few_shot_mut(&mut self) -> Option<&mut FewShot> {
+        match self {
+            TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => Some(task),
+            _ => None,
+        }
+    }
+
     /// Whether every field is in its range.
     ///
     /// # Errors
@@ -79,6 +107,21 @@ impl TaskConfig {
             TaskConfig::Regression(task) => task.validate(),
             TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => task.validate(self.name()),
         }
+    }
+
+    /// The widths of this task's episodes; no data is opened for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`validate`](TaskConfig::validate).
+    pub fn widths(&self) -> Result<TaskWidths, TaskError> {
+        if let TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) = self {
+            task.validate(self.name())?;
+            let image = Some(task.image_shape());
+            return Ok(TaskWidths { input: task.ways + 1, output: task.ways, image });
+        }
+        let source = self.build()?;
+        Ok(TaskWidths { input: source.input_width(), output: source.output_width(), image: None })
     }
 
     /// The source of this task's episodes for training, where they need no files: an image task's `data` is `glyphs`.

@@ -45,7 +45,7 @@ mod suggest;
 
 pub use batch::{EpisodeBatch, EpisodeImages, Phase, Targets};
 pub use bounds::{MAX_MAGNITUDE, MAX_STEPS, MAX_WIDTH};
-pub use config::TaskConfig;
+pub use config::{TaskConfig, TaskWidths};
 pub use copying::Copying;
 pub use cue_reward::CueReward;
 pub use data::{

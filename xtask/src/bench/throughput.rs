@@ -3,6 +3,7 @@
 use clap::Args;
 use plastica_eval::{RunConfig, Trainer};
 use plastica_rules::{Credit, Rule};
+use plastica_tasks::{DataFolder, Usage};
 use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -107,13 +108,13 @@ impl Arguments {
             format!("training.batch_size={}", self.batch),
         ];
         settings.extend(self.settings.iter().cloned());
-        config::load(&self.task, self.rule, None, &settings)
+        config::load(&self.task, self.rule, None, None, &settings)
     }
 
     fn measure(&self) -> Outcome<Measured> {
         let config = self.config().map_err(Failure::usage)?;
         let batch = config.training.batch_size;
-        let source = config.task.build()?;
+        let source = config.task.build_with(DataFolder::shared(), Usage::Training)?;
         let mut trainer = Trainer::new(&config, &Cpu::<f32>::new())?;
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let times =

@@ -33,7 +33,7 @@ struct Swatch {
 }
 
 struct Task<'a> {
-    name: &'a str,
+    title: &'a str,
     about: &'static str,
     groups: Vec<RowGroup<'a>>,
     heads: Vec<(&'a str, &'static str)>,
@@ -141,7 +141,7 @@ impl<'a> Task<'a> {
         let number = |value: f64| crate::format_number(value);
         let seeds = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         Ok(Self {
-            name: &task.name,
+            title: &task.title,
             about: words::about(&task.name),
             heads,
             groups,

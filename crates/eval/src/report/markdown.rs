@@ -93,7 +93,7 @@ fn settings(report: &Report) -> String {
             task.settings.iter().map(|(key, value)| format!("`{key} = {value}`")).collect();
         let seeds: Vec<String> =
             task.rules.iter().map(|rule| format!("{} {:?}", rule.rule, rule.seeds)).collect();
-        text += &format!("- **{}**: {}. Seeds: {}.\n", task.name, all.join(", "), seeds.join(", "));
+        text += &format!("- **{}**: {}. Seeds: {}.\n", task.title, all.join(", "), seeds.join(", "));
     }
     text
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plastica_tasks::Phase;
+use plastica_tasks::{Dataset, Phase, TaskConfig};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ const BASELINE: &str = "accuracy_";
 pub struct TaskReport {
     /// The task's name.
     pub name: String,
+    /// The name, and the images where they are not those of the published runs.
+    pub title: String,
     /// The rules, in the order of the records.
     pub rules: Vec<RuleReport>,
     /// Accuracies to hold the rules against, of tasks that have classes to tell apart.
@@ -101,6 +103,8 @@ impl TaskReport {
         let learned = measured.chain(["train_loss"].iter().filter(|m| !shown.contains(m)));
         let config = of_task.first().map(|r| &r.config);
         let entropy = shown.iter().any(|m| m.contains("accuracy"));
+        let title = title(task, config);
+        let table = comparison_table(task, &rows);
         Ok(Self {
             name: task.to_owned(),
             baselines: baselines(config, &of_task),
@@ -110,7 +114,8 @@ impl TaskReport {
             sequence: Curve::over_steps(&of_task, &names),
             phases: phases(&of_task),
             settings: config.map(settings).unwrap_or_default(),
-            table: comparison_table(task, &rows),
+            table: Table { title: table.title.replacen(task, &title, 1), ..table },
+            title,
             rules,
         })
     }
@@ -142,6 +147,15 @@ fn published_figure(task: &str, rule: &str, metric: &str) -> Option<PublishedFig
     let rule = published().task(task)?.rule(rule)?;
     let figure = rule.metrics.get(metric)?;
     Some(PublishedFigure { mean: figure.mean, population_sd: figure.sd, runs: rule.seeds.len() })
+}
+
+/// The task's name, and its images if they are other ones than the published.
+fn title(task: &str, config: Option<&Value>) -> String {
+    let published = TaskConfig::from_name(task).ok().and_then(|task| task.data()).map(Dataset::name);
+    match config.and_then(|config| config["task"]["data"].as_str()) {
+        Some(data) if Some(data) != published => format!("{task} on {data}"),
+        _ => task.to_owned(),
+    }
 }
 
 /// A metric with its unit, for an axis. Tasks that score accuracies have losses in nats.

@@ -32,6 +32,8 @@ fn records(folder: &Path) -> Vec<RunRecord> {
     let study_of = Study {
         protocol: Protocol::Smoke,
         tasks: ["cue-reward", "regression"].map(String::from).into(),
+        data: Vec::new(),
+        preset: None,
         rules: Rule::ALL.to_vec(),
         credit: Credit::Detached,
         seeds: 2,

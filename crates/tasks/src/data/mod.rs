@@ -9,6 +9,7 @@ mod cifar;
 mod collection;
 mod entry;
 mod error;
+mod few_shot;
 mod folder;
 mod identity;
 mod manifest;

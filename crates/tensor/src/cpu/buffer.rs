@@ -139,9 +139,9 @@ impl<E: CpuElement> CpuBuffer<E> {
     /// The values, a matrix `[rows, cols]`, transposed. Computed once and kept until the buffer is written.
     pub(crate) fn transposed(&self, rows: usize, cols: usize) -> &[E] {
         let Some(block) = &self.0 else { return &[] };
-        let turned = block.transposed.get_or_init(|| {
-            Self::build(block.values.len(), |to| transpose(&block.values, to, rows, cols))
-        });
+        let turned = block
+            .transposed
+            .get_or_init(|| Self::build(block.values.len(), |to| transpose(&block.values, to, rows, cols)));
         turned.as_slice()
     }
 
