@@ -10,7 +10,7 @@
 
 use super::BlockSizes;
 use super::aligned::Aligned;
-use super::products::{add_transposed, rows_times};
+use super::products::{TALL, add_transposed, rows_times};
 use crate::cpu::CpuElement;
 use crate::cpu::simd::kernel;
 
@@ -43,7 +43,7 @@ impl Lowering {
     pub fn of(sizes: BlockSizes) -> Self {
         let BlockSizes { height, width, inputs, outputs, .. } = sizes;
         if inputs < MANY {
-            let (rows, inner) = (height * width, 9 * inputs);
+            let (rows, inner) = (height * width, (9 * inputs).next_multiple_of(TALL));
             return Self { sizes, winograd: false, matrices: 1, rows, inner, outer: outputs };
         }
         let rows = height.div_ceil(2) * width.div_ceil(2);
@@ -83,11 +83,10 @@ impl Lowering {
     }
 
     fn write_kernel<E: CpuElement>(&self, weight: &[E], u: &mut [E]) {
-        let BlockSizes { inputs, outputs, .. } = self.sizes;
+        let inputs = self.sizes.inputs;
         u.fill(E::zero());
         for (i, w) in weight.as_chunks::<9>().0.iter().enumerate() {
             let (to, from) = (i / inputs, i % inputs);
-            debug_assert!(to < outputs);
             if self.winograd {
                 let columns = by_columns(*w, |[a, b, c]| {
                     let (sum, half) = (a + c, E::of(0.5));
@@ -150,7 +149,7 @@ impl Lowering {
             input_tiles(padded, v, self.tiles(v.len(), place, self.inner));
         } else {
             let v = &mut v[place * self.rows * self.inner..][..self.rows * self.inner];
-            patches(padded, v, width, inputs);
+            patches(padded, v, self.inner, width, inputs);
         }
     }
 
@@ -163,7 +162,7 @@ impl Lowering {
             add_input_tiles(dv, padded, self.tiles(dv.len(), place, self.inner));
         } else {
             let dv = &dv[place * self.rows * self.inner..][..self.rows * self.inner];
-            add_patches(dv, padded, width, inputs);
+            add_patches(dv, padded, self.inner, width, inputs);
         }
         let lines = padded.chunks_exact(columns * channels).skip(1);
         for (line, x) in lines.zip(dx.chunks_exact_mut(width * inputs)) {
@@ -309,14 +308,12 @@ kernel! {
                 let mut lanes = [[E::zero(); LANES]; 16];
                 for l in 0..LANES {
                     let mut t: Tile<E> = [E::zero(); 16];
-                    for m in 0..16 {
+                    for (m, t) in t.iter_mut().enumerate() {
                         // SAFETY: a tile's pixels lie in the padded image, whose length was asserted
-                        t[m] = unsafe { *pixels.add(m / 4 * line + m % 4 * tiles.channels + l) };
+                        *t = unsafe { *pixels.add(m / 4 * line + m % 4 * tiles.channels + l) };
                     }
                     both_ways!(t, 4, |a, b, c, d| [a - c, b + c, c - b, b - d]);
-                    for m in 0..16 {
-                        lanes[m][l] = t[m];
-                    }
+                    lanes.iter_mut().zip(t).for_each(|(lanes, t)| lanes[l] = t);
                 }
                 for (m, lanes) in lanes.iter().enumerate() {
                     v[place + c + m * tiles.stride()..][..LANES].copy_from_slice(lanes);
@@ -337,14 +334,12 @@ kernel! {
                 let mut lanes = [[E::zero(); LANES]; 16];
                 for l in 0..LANES {
                     let mut t: Tile<E> = [E::zero(); 16];
-                    for m in 0..16 {
+                    for (m, t) in t.iter_mut().enumerate() {
                         // SAFETY: the tile lies in all matrices, as was asserted
-                        t[m] = unsafe { *dv.add(m * tiles.stride() + l) };
+                        *t = unsafe { *dv.add(m * tiles.stride() + l) };
                     }
                     both_ways!(t, 4, |a, b, c, d| [a, b - c + d, b - a + c, -d]);
-                    for m in 0..16 {
-                        lanes[m][l] = t[m];
-                    }
+                    lanes.iter_mut().zip(t).for_each(|(lanes, t)| lanes[l] = t);
                 }
                 let corner = 2 * row * line + 2 * column * tiles.channels + c;
                 for (m, lanes) in lanes.iter().enumerate() {
@@ -367,15 +362,13 @@ kernel! {
                 let mut lanes = [[E::zero(); LANES]; 4];
                 for l in 0..LANES {
                     let mut t: Tile<E> = [E::zero(); 16];
-                    for i in 0..16 {
+                    for (i, t) in t.iter_mut().enumerate() {
                         // SAFETY: the tile lies in all matrices, as was asserted
-                        t[i] = unsafe { *m.add(i * tiles.stride() + l) };
+                        *t = unsafe { *m.add(i * tiles.stride() + l) };
                     }
                     both_ways!(t, 4, |a, b, c, d| [a + b + c, b - c - d, c, d]);
-                    lanes[0][l] = t[0];
-                    lanes[1][l] = t[1];
-                    lanes[2][l] = t[4];
-                    lanes[3][l] = t[5];
+                    let kept = [t[0], t[1], t[4], t[5]];
+                    lanes.iter_mut().zip(kept).for_each(|(lanes, t)| lanes[l] = t);
                 }
                 for (at, lanes) in lanes.iter().enumerate() {
                     let (row, column) = (2 * row + at / 2, 2 * column + at % 2);
@@ -409,9 +402,7 @@ kernel! {
                     t[4] = pixels[2][l];
                     t[5] = pixels[3][l];
                     both_ways!(t, 2, |a, b, _c, _d| [a, a + b, a - b, -b]);
-                    for m in 0..16 {
-                        lanes[m][l] = t[m];
-                    }
+                    lanes.iter_mut().zip(t).for_each(|(lanes, t)| lanes[l] = t);
                 }
                 for (m, lanes) in lanes.iter().enumerate() {
                     dm[place + c + m * tiles.stride()..][..LANES].copy_from_slice(lanes);
@@ -443,24 +434,26 @@ fn get<E: CpuElement>(pixel: &[E], c: usize, lanes: &mut [E; LANES]) {
     }
 }
 
-/// The pixels under the kernel at each place, one row each, from a padded image.
-fn patches<E: CpuElement>(padded: &[E], v: &mut [E], width: usize, channels: usize) {
+/// The pixels under the kernel at each place of a padded image, a row of `inner` each, the rest of it zeros.
+fn patches<E: CpuElement>(padded: &[E], v: &mut [E], inner: usize, width: usize, channels: usize) {
     let (line, run) = ((width + 2) * channels, 3 * channels);
-    for (i, patch) in v.chunks_exact_mut(3 * run).enumerate() {
+    for (i, patch) in v.chunks_exact_mut(inner).enumerate() {
         let corner = i / width * line + i % width * channels;
+        let (patch, rest) = patch.split_at_mut(3 * run);
         for (a, part) in patch.chunks_exact_mut(run).enumerate() {
             let pixels = &padded[corner + a * line..][..run];
             part.iter_mut().zip(pixels).for_each(|(part, &pixel)| *part = pixel);
         }
+        rest.fill(E::zero());
     }
 }
 
 /// The transposed of `patches`.
-fn add_patches<E: CpuElement>(v: &[E], padded: &mut [E], width: usize, channels: usize) {
+fn add_patches<E: CpuElement>(v: &[E], padded: &mut [E], inner: usize, width: usize, channels: usize) {
     let (line, run) = ((width + 2) * channels, 3 * channels);
-    for (i, patch) in v.chunks_exact(3 * run).enumerate() {
+    for (i, patch) in v.chunks_exact(inner).enumerate() {
         let corner = i / width * line + i % width * channels;
-        for (a, part) in patch.chunks_exact(run).enumerate() {
+        for (a, part) in patch[..3 * run].chunks_exact(run).enumerate() {
             let pixels = &mut padded[corner + a * line..][..run];
             pixels.iter_mut().zip(part).for_each(|(pixel, &part)| *pixel += part);
         }
