@@ -13,17 +13,23 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::failure::{Failure, Outcome};
+use crate::one_shot;
 use crate::output::say;
 
 #[derive(Args)]
-#[command(after_help = "Example:
-  cargo xtask eval results/paper-detached/copying-hebbian-2000.safetensors --task copying --episodes 1000")]
+#[command(after_help = "Examples:
+  cargo xtask eval results/paper-detached/copying-hebbian-2000.safetensors --task copying --episodes 1000
+  cargo xtask eval results/20-way/omniglot-hebbian-14000.safetensors --one-shot-runs all_runs.zip")]
 pub struct Arguments {
     /// A checkpoint, as `train` and `reproduce` write them.
     checkpoint: PathBuf,
+    /// The Omniglot one-shot challenge instead of a task: its zip, or its folder unpacked, with run01 to run20. Takes a
+    /// 20-way model of 1-channel images.
+    #[arg(long, value_name = "ZIP_OR_DIR", conflicts_with_all = ["task", "episodes", "seed"])]
+    one_shot_runs: Option<PathBuf>,
     /// The task: copying, cue-reward, regression, omniglot or cifar-fs; with the settings it was trained on, if it was on this one.
-    #[arg(long, value_name = "T")]
-    task: String,
+    #[arg(long, value_name = "T", required_unless_present = "one_shot_runs")]
+    task: Option<String>,
     /// Number of fresh episodes.
     #[arg(long, default_value = "1000", value_name = "N")]
     episodes: NonZeroUsize,
@@ -34,13 +40,19 @@ pub struct Arguments {
 
 /// Evaluates.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let default = TaskConfig::from_name(&arguments.task).map_err(Failure::usage)?;
+    if let Some(runs) = &arguments.one_shot_runs {
+        let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
+        return one_shot::run(&arguments.checkpoint, &checkpoint, runs);
+    }
+    // clap asks for one of the two
+    let name = arguments.task.as_deref().unwrap_or_default();
+    let default = TaskConfig::from_name(name).map_err(Failure::usage)?;
     let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
     let read = |run: &String| serde_json::from_str::<RunConfig>(run);
     let trained = checkpoint.metadata.get("plastica.run").map(read).transpose().with_context(|| {
         format!("checkpoint {}: the run in its metadata can't be read", arguments.checkpoint.display())
     })?;
-    let task = trained.map(|run| run.task).filter(|task| task.name() == arguments.task).unwrap_or(default);
+    let task = trained.map(|run| run.task).filter(|task| task.name() == name).unwrap_or(default);
     let source = task.build_with(DataFolder::shared(), Usage::Test).map_err(Failure::usage)?;
     check_widths(arguments, &checkpoint, source.as_ref())?;
     let mut rng = ChaCha8Rng::seed_from_u64(arguments.seed);
@@ -50,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     say(format_args!(
         "{}, {} on {}: {} episodes, seed {}",
         arguments.checkpoint.display(),
-        config.rule,
+        config.method(),
         task.name(),
         arguments.episodes,
         arguments.seed
@@ -72,7 +84,7 @@ fn check_widths(
     if (has_in, has_out) == (needs_in, needs_out) {
         return Ok(());
     }
-    let (file, task) = (arguments.checkpoint.display(), &arguments.task);
+    let (file, task) = (arguments.checkpoint.display(), source.name());
     Err(Failure::Failed(anyhow!(
         "checkpoint {file}: it reads inputs of width {has_in} and gives {has_out} outputs, where {task} needs {needs_in} and {needs_out}; \
          was it trained on another task?"

@@ -11,6 +11,7 @@ mod config;
 mod data;
 mod eval;
 mod failure;
+mod one_shot;
 mod output;
 mod parity;
 mod progress;

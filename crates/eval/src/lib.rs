@@ -62,4 +62,4 @@ pub use table::{Align, Column, RuleRow, Table, comparison_table, format_number};
 pub use tally::Tally;
 pub use tensorboard::write_events;
 pub use trace::StepTrace;
-pub use trainer::{Evaluation, Trainer, evaluate};
+pub use trainer::{Evaluation, Trainer, answer_queries, evaluate};

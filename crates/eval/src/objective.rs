@@ -111,7 +111,7 @@ impl<B: Backend> Objective<B> for SequenceObjective {
 }
 
 /// The place of the largest element, the first of equals; `None` when one is NaN.
-fn argmax<E: Element>(row: &[E]) -> Option<usize> {
+pub(crate) fn argmax<E: Element>(row: &[E]) -> Option<usize> {
     let mut best = 0;
     for (i, value) in row.iter().enumerate() {
         if value.is_nan() {

@@ -15,6 +15,7 @@ use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::objective::argmax;
 use crate::{EpochRecord, EvalError, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
@@ -331,6 +332,24 @@ pub fn evaluate<B: Backend>(
         trace.divide(episodes as f64);
     }
     Ok(Evaluation { metrics: summarise(&tally), trace })
+}
+
+/// A model's answers to the queries of a batch of classes, `[B, queries]`, row-major: without dropout, by running
+/// statistics. A NaN among a step's outputs is an answer of no class, `u32::MAX`.
+///
+/// # Errors
+/// When the parameters are not the configured model's, or the batch is of other widths.
+pub fn answer_queries<B: Backend>(
+    config: &ModelConfig,
+    parameters: &Parameters<B>,
+    batch: &EpisodeBatch,
+) -> Result<Vec<u32>, EvalError> {
+    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
+    let model = Learner::new(config, parameters)?;
+    let outputs = read(&model, first.backend(), batch, None)?.outputs.to_vec()?;
+    let rows = outputs.chunks_exact(config.output_dim).enumerate();
+    let queries = rows.filter(|(i, _)| batch.phases[i % batch.steps] == Phase::Recall);
+    Ok(queries.map(|(_, row)| argmax(row).map_or(u32::MAX, |class| class as u32)).collect())
 }
 
 /// Rows `[B, T]` of η, gate, clip and norm, on the host.

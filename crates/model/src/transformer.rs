@@ -30,6 +30,10 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 /// η0 up to which fast weights are kept in place.
 const LARGEST_ETA_IN_PLACE: f64 = 0.9;
 
+/// Steps that attention under a mask takes together: their scores against all steps are held for the way back, so all
+/// of a long sequence at once would take twice the memory, the half of it for what the mask takes out.
+const STEPS_AT_ONCE: usize = 64;
+
 /// Steps that a new attention cache has room for before it grows.
 const CACHE_STEPS: usize = 32;
 
@@ -186,7 +190,18 @@ impl<B: Backend> Attention<B> {
                 let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.len())?;
                 cache.attend(&qkv, mask.as_ref())?
             }
-            _ => self.attend_at_once(&qkv, cache, noise)?,
+            [_, steps, _] => {
+                let mut parts = Vec::with_capacity(steps.div_ceil(STEPS_AT_ONCE));
+                for start in (0..steps).step_by(STEPS_AT_ONCE) {
+                    let part = qkv.slice(1, start, STEPS_AT_ONCE.min(steps - start))?;
+                    parts.push(self.attend_at_once(&part, cache, noise)?);
+                }
+                match &parts[..] {
+                    [whole] => whole.clone(),
+                    _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 1)?,
+                }
+            }
+            _ => unreachable!("the model passes [B, d] or [B, S, d]"),
         };
         self.out_proj.forward(&mixed)
     }
@@ -204,15 +219,16 @@ impl<B: Backend> Attention<B> {
             let part = qkv.slice(2, part * width, width)?;
             Ok(part.reshape([batch, steps, self.num_heads, per_head])?.permute(&[0, 2, 1, 3])?)
         };
-        let (q, mut k, mut v) = (heads(0)?, heads(1)?, heads(2)?);
+        let q = heads(0)?.scale(1.0 / (per_head as f64).sqrt())?;
+        let (mut k, mut v) = (heads(1)?, heads(2)?);
         if !cache.is_empty() {
             let (earlier_k, earlier_v) = cache.keys_and_values()?;
             k = Tensor::concat(&[&earlier_k, &k], 2)?;
             v = Tensor::concat(&[&earlier_v, &v], 2)?;
         }
         cache.extend(qkv)?;
-        let scores = q.matmul_transposed(&k, false, true)?.scale(1.0 / (per_head as f64).sqrt())?;
-        let scores = scores.add(&causal_mask(qkv.backend(), steps, k.shape()[2])?)?;
+        let scores =
+            q.matmul_transposed(&k, false, true)?.add(&causal_mask(qkv.backend(), steps, k.shape()[2])?)?;
         let probabilities = noise.drop_probabilities(&scores.softmax()?)?;
         Ok(probabilities.matmul(&v)?.permute(&[0, 2, 1, 3])?.reshape([batch, steps, width])?)
     }

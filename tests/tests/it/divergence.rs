@@ -1,7 +1,9 @@
 //! A study in which one run leaves the numbers.
 
-use plastica_eval::{PlannedRun, Protocol, RunConfig, RunRecord, RunStatus, Study, execute_all};
-use plastica_rules::{Credit, Rule};
+use plastica_eval::{
+    Machine, PlannedRun, Protocol, Report, RunConfig, RunRecord, RunStatus, Table, execute_all,
+};
+use plastica_rules::Rule;
 use plastica_tensor::Cpu;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -19,14 +21,10 @@ fn run(seed: u64) -> PlannedRun {
     PlannedRun::new(config, Protocol::Smoke)
 }
 
-fn study() -> Study {
-    Study {
-        protocol: Protocol::Smoke,
-        tasks: vec!["copying".into()],
-        rules: vec![Rule::Hebbian],
-        credit: Credit::Detached,
-        seeds: SEEDS.len(),
-    }
+fn table(records: &[RunRecord]) -> Table {
+    let report = Report::new(records, Machine::detect(), 1.0).unwrap();
+    let [task] = &report.tasks[..] else { panic!("one task was run") };
+    task.table.clone()
 }
 
 #[test]
@@ -55,7 +53,7 @@ fn a_run_that_diverges_stops_no_other_and_the_table_says_so() {
         assert_eq!(&read, record);
     }
 
-    let table = &study().tables(&records).unwrap()[0];
+    let table = table(&records);
     let failed: Vec<_> =
         table.rows.iter().filter(|row| row.iter().any(|c| c.contains("failed: 1 of 3"))).collect();
     let [row] = &failed[..] else { panic!("{table}") };
@@ -70,6 +68,6 @@ fn a_study_of_nothing_but_failures_still_has_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let runs = vec![run(DIVERGING)];
     let records = execute_all(runs, &Cpu::<f32>::new(), folder.path(), &|_, _| {}).unwrap();
-    let table = &study().tables(&records).unwrap()[0];
+    let table = table(&records);
     assert!(table.rows.len() == 1 && table.rows[0][1].contains("failed: 1 of 1"), "{table}");
 }

@@ -1,7 +1,7 @@
 //! What a sequence takes in training, counted from the equations and not from the program.
 
 use plastica_eval::RunConfig;
-use plastica_model::ModelConfig;
+use plastica_model::{ModelConfig, ModelKind};
 use plastica_rules::{Credit, Rule};
 
 /// Work of one sequence in training, forward and backward. The optimiser, normalisations and nonlinearities are left
@@ -44,8 +44,13 @@ impl Work {
         // the step at place t looks at t steps
         let looks = d * steps * (steps + 1.0) / 2.0;
         let attention = 12.0 * layers + inner_ops * (layers - 1.0);
+        // the encoder counts its own, a step's image at a time
+        let images = steps * config.model.encoder.as_ref().map_or(0.0, |encoder| encoder.flops().1);
+        if config.model.kind == ModelKind::Prototypical {
+            return Self { flop: images, bytes: 0.0 };
+        }
         Self {
-            flop: steps * (shared * shared_ops + fast * fast_ops) + looks * attention,
+            flop: steps * (shared * shared_ops + fast * fast_ops) + looks * attention + images,
             bytes: ELEMENT * (steps * fast * fast_walks + looks * layers * 8.0),
         }
     }
@@ -73,6 +78,18 @@ mod tests {
         check(Rule::Hebbian, Credit::Full, 6.0 * shared + 19.0 * 64.0 + 48.0, 4.0 * (6.0 * 64.0 + 32.0));
         check(Rule::Hebbian, Credit::Detached, 6.0 * shared + 8.0 * 64.0 + 48.0, 4.0 * (4.0 * 64.0 + 32.0));
         check(Rule::Gradient, Credit::Full, 12.0 * shared + 25.0 * 64.0 + 48.0, 4.0 * (8.0 * 64.0 + 32.0));
+    }
+
+    #[test]
+    fn images_are_counted_by_their_encoder() {
+        let config = RunConfig::published("cifar-fs", Rule::None).unwrap();
+        let [mut without, mut prototypical] = [config.clone(), config.clone()];
+        without.model.encoder = None;
+        prototypical.model.kind = ModelKind::Prototypical;
+        let encoder = Work::of(&prototypical, 80);
+        assert_eq!(Work::of(&config, 80).flop, Work::of(&without, 80).flop + encoder.flop);
+        // 80 images, each pixel of the second layer 64·64 weights of 9 places, forward and twice backward
+        assert!(encoder.flop > 80.0 * 256.0 * 64.0 * 64.0 * 9.0 * 6.0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod configuration;
 mod data;
 mod determinism;
 mod folders;
+mod images;
 mod recordings;
 mod reproduce;
 mod support;
