@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::CpuElement;
@@ -11,6 +12,9 @@ use super::transpose::transpose;
 
 /// Most bytes a thread's pool keeps, an element type.
 const POOL_BYTES: usize = 512 << 20;
+
+/// Bytes of a cache line. A buffer from the pool begins with one, so that no register's worth of it lies across two.
+const LINE: usize = 64;
 
 /// A thread's free blocks, by length.
 #[derive(Debug)]
@@ -46,24 +50,44 @@ impl<E: CpuElement> Pool<E> {
 
     fn take(&mut self, len: usize) -> Option<Arc<Block<E>>> {
         let block = self.free.get_mut(&len)?.pop()?;
-        self.bytes -= size_of_val(&block.values[..]);
+        self.bytes -= size_of_val(block.elements());
         Some(block)
     }
 
     fn put(&mut self, block: Arc<Block<E>>) {
-        let bytes = size_of_val(&block.values[..]);
+        let bytes = size_of_val(block.elements());
         if bytes > 0 && self.bytes + bytes <= POOL_BYTES {
             self.bytes += bytes;
-            self.free.entry(block.values.len()).or_default().push(block);
+            self.free.entry(block.range.len()).or_default().push(block);
         }
     }
 }
 
 #[derive(Debug)]
 struct Block<E: CpuElement> {
+    /// The elements, with room before and after them.
     values: Vec<E>,
+    /// Where the elements are in that.
+    range: Range<usize>,
     /// The values as a matrix transposed, once somebody has asked for it.
     transposed: OnceLock<CpuBuffer<E>>,
+}
+
+impl<E: CpuElement> Block<E> {
+    fn zeros(len: usize) -> Self {
+        let room = LINE / size_of::<E>();
+        let values = vec![E::zero(); len + room];
+        let start = values.as_ptr().align_offset(LINE).min(room);
+        Self { values, range: start..start + len, transposed: OnceLock::new() }
+    }
+
+    fn elements(&self) -> &[E] {
+        &self.values[self.range.clone()]
+    }
+
+    fn elements_mut(&mut self) -> &mut [E] {
+        &mut self.values[self.range.clone()]
+    }
 }
 
 /// A flat run of elements in memory. Cloning shares it; writing to a shared one copies it first.
@@ -95,7 +119,8 @@ impl<E: CpuElement> std::fmt::Debug for CpuBuffer<E> {
 
 impl<E: CpuElement> From<Vec<E>> for CpuBuffer<E> {
     fn from(values: Vec<E>) -> Self {
-        Self(Some(Arc::new(Block { values, transposed: OnceLock::new() })))
+        // copied, as a vector that the pool took over would never be asked for again
+        Self::build(values.len(), |out| out.copy_from_slice(&values))
     }
 }
 
@@ -104,9 +129,9 @@ impl<E: CpuElement> CpuBuffer<E> {
     /// earlier buffer's.
     pub(crate) fn build(len: usize, write: impl FnOnce(&mut [E])) -> Self {
         let pooled = E::with_pool(|pool| pool.borrow_mut().take(len)).flatten();
-        let mut buffer = pooled.map_or_else(|| Self::from(vec![E::zero(); len]), |block| Self(Some(block)));
+        let mut buffer = Self(Some(pooled.unwrap_or_else(|| Arc::new(Block::zeros(len)))));
         if let Some(block) = buffer.0.as_mut().and_then(Arc::get_mut) {
-            write(&mut block.values);
+            write(block.elements_mut());
         }
         buffer
     }
@@ -117,7 +142,7 @@ impl<E: CpuElement> CpuBuffer<E> {
 
     pub(crate) fn as_slice(&self) -> &[E] {
         match &self.0 {
-            Some(block) => &block.values,
+            Some(block) => block.elements(),
             None => &[],
         }
     }
@@ -130,7 +155,7 @@ impl<E: CpuElement> CpuBuffer<E> {
         match self.0.as_mut().and_then(Arc::get_mut) {
             Some(block) => {
                 block.transposed.take();
-                &mut block.values
+                block.elements_mut()
             }
             None => &mut [],
         }
@@ -141,7 +166,7 @@ impl<E: CpuElement> CpuBuffer<E> {
         let Some(block) = &self.0 else { return &[] };
         let turned = block
             .transposed
-            .get_or_init(|| Self::build(block.values.len(), |to| transpose(&block.values, to, rows, cols)));
+            .get_or_init(|| Self::build(block.range.len(), |to| transpose(block.elements(), to, rows, cols)));
         turned.as_slice()
     }
 
@@ -174,6 +199,14 @@ mod tests {
         let second = CpuBuffer::<f32>::zeros(12345);
         assert_eq!(second.as_slice().as_ptr(), place);
         assert!(second.as_slice().iter().all(|&x| x == 0.0));
+    }
+
+    #[test]
+    fn a_buffer_from_the_pool_begins_with_a_cache_line() {
+        let start = |len| CpuBuffer::<f32>::zeros(len).as_slice().as_ptr().addr();
+        for len in [1, 3, 100, 4099, 1 << 18] {
+            assert_eq!(start(len) % LINE, 0, "{len} elements");
+        }
     }
 
     #[test]
