@@ -57,7 +57,8 @@ impl Values {
             None => Tensor::from(array.clone()),
         };
         let plastic: Vec<[Tensor<B>; 2]> = self.plastic.iter().map(|[a, b]| [leaf(a), leaf(b)]).collect();
-        let mut fast = LAYERS.map(|[out, inp]| FastTrajectory::new(&B::new(), self.batch, out, inp, Some(STEPS)));
+        let mut fast =
+            LAYERS.map(|[out, inp]| FastTrajectory::new(&B::new(), self.batch, out, inp, Some(STEPS)));
         let mut sum = Tensor::zeros(&B::new(), [])?;
         for (inputs, eta) in self.inputs.iter().zip(&self.eta) {
             let eta = leaf(eta);

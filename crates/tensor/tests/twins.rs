@@ -278,6 +278,15 @@ fn fast_weights_in_place_are_fast_weights() {
 }
 
 #[test]
+fn more_rows_than_are_walked_at_once() {
+    for sizes in [[2, 70, 33], [3, 9, 600]] {
+        let course = Course { closed: true, started: true, ..Course::of(sizes, 5, LARGE) };
+        check_course("many rows", course);
+        check_course("many rows, 0 to 3 reads a step", Course { reads: |t, _| (t + 1) % 4, ..course });
+    }
+}
+
+#[test]
 fn fast_weights_start_where_they_are_put_or_cut() {
     for eta in [SMALL, LARGE] {
         let course = Course::of([3, 5, 7], 40, eta);

@@ -6,6 +6,21 @@ pub(crate) fn fma<E: num_traits::Float, const FUSED: bool>(a: E, b: E, c: E) -> 
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Has the cache line that lies `ahead` elements after the start of `from` fetched, where there is such an instruction;
+/// whether there is such a place does not matter.
+#[inline(always)]
+pub(crate) fn prefetch<E>(from: &[E], ahead: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, and it never faults whatever the address
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+            from.as_ptr().wrapping_add(ahead).cast(),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, ahead);
+}
+
 /// Instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {

@@ -20,7 +20,10 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Element, Result, Shape, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+mod credit;
+mod recorded;
 mod trajectory;
+mod walks;
 
 pub use trajectory::FastTrajectory;
 

@@ -1,5 +1,6 @@
 //! One layer's fast weights on their way through a sequence.
 
+use super::recorded::{Read, Update};
 use super::*;
 
 /// Growth of rounding errors from which a copy of F is kept, if enough steps have passed since the last.
@@ -23,16 +24,16 @@ pub struct FastTrajectory<B: Backend> {
 type Pair<B> = (<B as Storage>::Buffer, <B as Storage>::Buffer);
 
 #[derive(Debug)]
-struct Path<B: Backend> {
-    backend: B,
-    sizes: FastSizes,
+pub(super) struct Path<B: Backend> {
+    pub(super) backend: B,
+    pub(super) sizes: FastSizes,
     plastic: Option<(Array<B>, Array<B>)>,
     /// F and c before the first change, `None` for zero.
     start: Option<Pair<B>>,
     /// F and c after `version` changes.
     fast: Option<Pair<B>>,
     version: usize,
-    changes: Vec<Record<B>>,
+    pub(super) changes: Vec<Record<B>>,
     /// Changes that have been carried out at some time.
     carried: usize,
     /// ‖F‖² `[batch]` after each change, as they are carried out for the first time, until taken.
@@ -44,12 +45,12 @@ struct Path<B: Backend> {
     stretch: usize,
     /// Whether somebody may come back: a read or an update stands on a tape.
     recorded: bool,
-    back: Option<WayBack<B>>,
+    pub(super) back: Option<WayBack<B>>,
 }
 
 #[derive(Debug, Clone)]
-struct Record<B: Backend> {
-    eta: Array<B>,
+pub(super) struct Record<B: Backend> {
+    pub(super) eta: Array<B>,
     p: Array<B>,
     q: Array<B>,
     /// By how much taking it back multiplies rounding errors: 1/(1 − η), the largest over episodes.
@@ -57,27 +58,27 @@ struct Record<B: Backend> {
 }
 
 impl<B: Backend> Record<B> {
-    fn change(&self) -> Change<'_, B::Buffer> {
+    pub(super) fn change(&self) -> Change<'_, B::Buffer> {
         Change { eta: &self.eta.buffer, p: &self.p.buffer, q: &self.q.buffer }
     }
 }
 
 /// A [`Term`] until the sweep comes through an update.
 #[derive(Debug)]
-struct HeldTerm<B: Backend> {
-    left: Array<B>,
-    right: Array<B>,
-    bias: bool,
+pub(super) struct HeldTerm<B: Backend> {
+    pub(super) left: Array<B>,
+    pub(super) right: Array<B>,
+    pub(super) bias: bool,
 }
 
 #[derive(Debug)]
-struct WayBack<B: Backend> {
+pub(super) struct WayBack<B: Backend> {
     sweep: u64,
-    credit: Credit<B::Buffer>,
+    pub(super) credit: Credit<B::Buffer>,
     /// Of the update that the sweep came through last.
-    decay: Option<Array<B>>,
+    pub(super) decay: Option<Array<B>>,
     /// What has been read since.
-    terms: SmallVec<[HeldTerm<B>; 2]>,
+    pub(super) terms: SmallVec<[HeldTerm<B>; 2]>,
 }
 
 impl<B: Backend> Clone for FastTrajectory<B> {
@@ -269,7 +270,7 @@ impl<B: Backend> FastTrajectory<B> {
 }
 
 impl<B: Backend> Path<B> {
-    fn plastic(&self) -> Result<(Array<B>, Array<B>)> {
+    pub(super) fn plastic(&self) -> Result<(Array<B>, Array<B>)> {
         self.plastic.clone().ok_or(TensorError::Untracked { what: "a change of fast weights" })
     }
 
@@ -349,7 +350,7 @@ impl<B: Backend> Path<B> {
     }
 
     /// `F x`, plus c if `bias`, at a version.
-    fn read_at(&mut self, version: usize, x: &Array<B>, bias: bool) -> Result<Array<B>> {
+    pub(super) fn read_at(&mut self, version: usize, x: &Array<B>, bias: bool) -> Result<Array<B>> {
         let FastSizes { batch, out, .. } = self.sizes;
         let mut read = None;
         if self.version > version {
@@ -372,7 +373,7 @@ impl<B: Backend> Path<B> {
     }
 
     /// `Fᵀ g` at a version.
-    fn read_transposed_at(&mut self, version: usize, g: &Array<B>) -> Result<Array<B>> {
+    pub(super) fn read_transposed_at(&mut self, version: usize, g: &Array<B>) -> Result<Array<B>> {
         let shape = [self.sizes.batch, self.sizes.inp].into();
         while self.version < version {
             self.advance(None)?;
@@ -444,7 +445,7 @@ impl<B: Backend> Path<B> {
     }
 
     /// What this sweep carries back; new at its first visit.
-    fn back(&mut self, sweep: u64) -> Result<&mut WayBack<B>> {
+    pub(super) fn back(&mut self, sweep: u64) -> Result<&mut WayBack<B>> {
         let FastSizes { batch, out, inp } = self.sizes;
         if self.back.as_ref().is_none_or(|back| back.sweep != sweep) {
             let zeros = |len| self.backend.full(len, num_traits::Zero::zero());
@@ -456,153 +457,17 @@ impl<B: Backend> Path<B> {
     }
 
     /// Takes the derivative of what was read in: `left ⊗ right` by F, and ⟨grad, value⟩ into S.
-    fn include(&mut self, sweep: u64, term: HeldTerm<B>, grad: &Array<B>, value: &Array<B>) -> Result<()> {
+    pub(super) fn include(
+        &mut self,
+        sweep: u64,
+        term: HeldTerm<B>,
+        grad: &Array<B>,
+        value: &Array<B>,
+    ) -> Result<()> {
         let backend = self.backend.clone();
         let back = self.back(sweep)?;
         backend.add_inner(&mut back.credit.inner, &grad.buffer, &value.buffer)?;
         back.terms.push(term);
         Ok(())
     }
-}
-
-/// `F x + c` at a version. Inputs: x and, if F has a history, its token.
-struct Read<B: Backend> {
-    path: Rc<RefCell<Path<B>>>,
-    version: usize,
-    value: Array<B>,
-    bias: bool,
-}
-
-impl<B: Backend> Op<B> for Read<B> {
-    fn name(&self) -> &'static str {
-        "fast weights' read"
-    }
-
-    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
-        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
-        if !r.is_plain() {
-            // recorded now, a transposed read would stand after later updates, and be taken for one that follows them
-            let late = r.inputs.len() > 1 && self.path.borrow().changes.len() > self.version;
-            refuse_second_order(through_fast || late)?;
-            return Ok(smallvec![Some(transposed(&self.path, self.version, grad, r.inputs.get(1))?), None]);
-        }
-        let mut path = self.path.borrow_mut();
-        if through_fast {
-            let (left, right) = (grad.array.clone(), r.inputs[0].array.clone());
-            let term = HeldTerm { left, right, bias: self.bias };
-            path.include(r.sweep, term, &grad.array, &self.value)?;
-        }
-        let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
-        Ok(smallvec![dx, token_grad(&path, through_fast)?])
-    }
-}
-
-/// `Fᵀ g` at a version: how a derivative by what was read becomes one by what read it.
-fn transposed<B: Backend>(
-    path: &Rc<RefCell<Path<B>>>,
-    version: usize,
-    g: &Tensor<B>,
-    token: Option<&Tensor<B>>,
-) -> Result<Tensor<B>> {
-    let value = path.borrow_mut().read_transposed_at(version, &g.array)?;
-    let op = ReadTransposed { path: Rc::clone(path), version, value: value.clone() };
-    match token {
-        Some(token) => Tape::record(op, &[g, token], value),
-        None => Tape::record(op, &[g], value),
-    }
-}
-
-/// `Fᵀ g` at a version. Inputs: g and, if F has a history, its token.
-struct ReadTransposed<B: Backend> {
-    path: Rc<RefCell<Path<B>>>,
-    version: usize,
-    value: Array<B>,
-}
-
-impl<B: Backend> Op<B> for ReadTransposed<B> {
-    fn name(&self) -> &'static str {
-        "fast weights' transposed read"
-    }
-
-    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
-        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
-        if !r.is_plain() {
-            refuse_second_order(true)?;
-        }
-        let mut path = self.path.borrow_mut();
-        if through_fast {
-            let (left, right) = (r.inputs[0].array.clone(), grad.array.clone());
-            let term = HeldTerm { left, right, bias: false };
-            path.include(r.sweep, term, &grad.array, &self.value)?;
-        }
-        let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
-        Ok(smallvec![dg, token_grad(&path, through_fast)?])
-    }
-}
-
-/// An update. Inputs: η, α, β, p, q and, if F has a history, its token.
-struct Update<B: Backend> {
-    path: Rc<RefCell<Path<B>>>,
-    index: usize,
-}
-
-impl<B: Backend> Op<B> for Update<B> {
-    fn name(&self) -> &'static str {
-        "fast weights' update"
-    }
-
-    fn backward(&self, r: &Recorded<'_, B>, _: &Tensor<B>) -> Result<Grads<B>> {
-        if !r.is_plain() {
-            refuse_second_order(true)?;
-        }
-        let mut path = self.path.borrow_mut();
-        let (alpha, beta) = path.plastic()?;
-        let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
-        path.back(r.sweep)?;
-        let Path { backend, sizes, changes, back, .. } = &mut *path;
-        let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
-        let read = std::mem::take(&mut back.terms);
-        let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read
-            .iter()
-            .map(|t| Term { left: &t.left.buffer, right: &t.right.buffer, bias: t.bias })
-            .collect();
-        let decay = back.decay.as_ref().map(|eta| &eta.buffer);
-        let change = &changes[self.index];
-        let [d_eta, dp, dq] =
-            backend.fast_credit(&mut back.credit, &plastic, decay, &terms, change.change(), *sizes)?;
-        back.decay = Some(change.eta.clone());
-        let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(backend, buffer, shape)));
-        let FastSizes { batch, out, inp } = *sizes;
-        let mut grads: Grads<B> = smallvec![
-            tensor(d_eta, [batch].into()),
-            None,
-            None,
-            tensor(dp, [batch, out].into()),
-            tensor(dq, [batch, inp].into())
-        ];
-        if !r.wanted.get(5).copied().unwrap_or(false) {
-            // the sweep goes through no earlier update: α's and β's derivatives are whole
-            let (d_alpha, d_beta) = back.credit.by_plastic.clone();
-            grads[1] = tensor(d_alpha, [out, inp].into());
-            grads[2] = tensor(d_beta, [out].into());
-        }
-        if r.inputs.len() > 5 {
-            grads.push(token_grad(&path, r.wanted[5])?);
-        }
-        Ok(grads)
-    }
-}
-
-/// A token's gradient: nothing but the word that F has one.
-fn token_grad<B: Backend>(path: &Path<B>, wanted: bool) -> Result<Option<Tensor<B>>> {
-    let zero = || Ok(Tensor::from(Array::zeros(&path.backend, [1])?));
-    wanted.then(zero).transpose()
-}
-
-fn refuse_second_order(refuse: bool) -> Result<()> {
-    if !refuse {
-        return Ok(());
-    }
-    let (what, instead) = ("second derivative through its updates", "plain fast weights, which have");
-    Err(TensorError::NoDerivative { op: "fast weights in place", what, instead })
 }

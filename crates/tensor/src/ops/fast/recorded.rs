@@ -1,0 +1,146 @@
+//! A layer's reads and updates as operations on the tape.
+
+use super::trajectory::{HeldTerm, Path};
+use super::*;
+
+/// `F x + c` at a version. Inputs: x and, if F has a history, its token.
+pub(super) struct Read<B: Backend> {
+    pub(super) path: Rc<RefCell<Path<B>>>,
+    pub(super) version: usize,
+    pub(super) value: Array<B>,
+    pub(super) bias: bool,
+}
+
+impl<B: Backend> Op<B> for Read<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' read"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
+        if !r.is_plain() {
+            // recorded now, a transposed read would stand after later updates, and be taken for one that follows them
+            let late = r.inputs.len() > 1 && self.path.borrow().changes.len() > self.version;
+            refuse_second_order(through_fast || late)?;
+            return Ok(smallvec![Some(transposed(&self.path, self.version, grad, r.inputs.get(1))?), None]);
+        }
+        let mut path = self.path.borrow_mut();
+        if through_fast {
+            let (left, right) = (grad.array.clone(), r.inputs[0].array.clone());
+            let term = HeldTerm { left, right, bias: self.bias };
+            path.include(r.sweep, term, &grad.array, &self.value)?;
+        }
+        let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
+        Ok(smallvec![dx, token_grad(&path, through_fast)?])
+    }
+}
+
+/// `Fᵀ g` at a version: how a derivative by what was read becomes one by what read it.
+fn transposed<B: Backend>(
+    path: &Rc<RefCell<Path<B>>>,
+    version: usize,
+    g: &Tensor<B>,
+    token: Option<&Tensor<B>>,
+) -> Result<Tensor<B>> {
+    let value = path.borrow_mut().read_transposed_at(version, &g.array)?;
+    let op = ReadTransposed { path: Rc::clone(path), version, value: value.clone() };
+    match token {
+        Some(token) => Tape::record(op, &[g, token], value),
+        None => Tape::record(op, &[g], value),
+    }
+}
+
+/// `Fᵀ g` at a version. Inputs: g and, if F has a history, its token.
+struct ReadTransposed<B: Backend> {
+    path: Rc<RefCell<Path<B>>>,
+    version: usize,
+    value: Array<B>,
+}
+
+impl<B: Backend> Op<B> for ReadTransposed<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' transposed read"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let through_fast = r.wanted.get(1).copied().unwrap_or(false);
+        if !r.is_plain() {
+            refuse_second_order(true)?;
+        }
+        let mut path = self.path.borrow_mut();
+        if through_fast {
+            let (left, right) = (r.inputs[0].array.clone(), grad.array.clone());
+            let term = HeldTerm { left, right, bias: false };
+            path.include(r.sweep, term, &grad.array, &self.value)?;
+        }
+        let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
+        Ok(smallvec![dg, token_grad(&path, through_fast)?])
+    }
+}
+
+/// An update. Inputs: η, α, β, p, q and, if F has a history, its token.
+pub(super) struct Update<B: Backend> {
+    pub(super) path: Rc<RefCell<Path<B>>>,
+    pub(super) index: usize,
+}
+
+impl<B: Backend> Op<B> for Update<B> {
+    fn name(&self) -> &'static str {
+        "fast weights' update"
+    }
+
+    fn backward(&self, r: &Recorded<'_, B>, _: &Tensor<B>) -> Result<Grads<B>> {
+        if !r.is_plain() {
+            refuse_second_order(true)?;
+        }
+        let mut path = self.path.borrow_mut();
+        let (alpha, beta) = path.plastic()?;
+        let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
+        path.back(r.sweep)?;
+        let Path { backend, sizes, changes, back, .. } = &mut *path;
+        let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
+        let read = std::mem::take(&mut back.terms);
+        let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read
+            .iter()
+            .map(|t| Term { left: &t.left.buffer, right: &t.right.buffer, bias: t.bias })
+            .collect();
+        let decay = back.decay.as_ref().map(|eta| &eta.buffer);
+        let change = &changes[self.index];
+        let [d_eta, dp, dq] =
+            backend.fast_credit(&mut back.credit, &plastic, decay, &terms, change.change(), *sizes)?;
+        back.decay = Some(change.eta.clone());
+        let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(backend, buffer, shape)));
+        let FastSizes { batch, out, inp } = *sizes;
+        let mut grads: Grads<B> = smallvec![
+            tensor(d_eta, [batch].into()),
+            None,
+            None,
+            tensor(dp, [batch, out].into()),
+            tensor(dq, [batch, inp].into())
+        ];
+        if !r.wanted.get(5).copied().unwrap_or(false) {
+            // the sweep goes through no earlier update: α's and β's derivatives are whole
+            let (d_alpha, d_beta) = back.credit.by_plastic.clone();
+            grads[1] = tensor(d_alpha, [out, inp].into());
+            grads[2] = tensor(d_beta, [out].into());
+        }
+        if r.inputs.len() > 5 {
+            grads.push(token_grad(&path, r.wanted[5])?);
+        }
+        Ok(grads)
+    }
+}
+
+/// A token's gradient: nothing but the word that F has one.
+fn token_grad<B: Backend>(path: &Path<B>, wanted: bool) -> Result<Option<Tensor<B>>> {
+    let zero = || Ok(Tensor::from(Array::zeros(&path.backend, [1])?));
+    wanted.then(zero).transpose()
+}
+
+fn refuse_second_order(refuse: bool) -> Result<()> {
+    if !refuse {
+        return Ok(());
+    }
+    let (what, instead) = ("second derivative through its updates", "plain fast weights, which have");
+    Err(TensorError::NoDerivative { op: "fast weights in place", what, instead })
+}
