@@ -22,6 +22,9 @@ enum Reader<B: Backend> {
     Prototypical { classes: usize },
 }
 
+/// Embeddings and statistics of images, where there are any.
+type Encoded<B> = (Option<Tensor<B>>, Option<EncoderStatistics<B>>);
+
 /// A batch of whole episodes.
 #[derive(Debug, Clone)]
 pub struct Episodes<'a, B: Backend> {
@@ -87,29 +90,53 @@ impl<B: Backend> Learner<B> {
         Ok((Self { encoder, reader, training: true }, leaves))
     }
 
+    /// The embeddings of the episodes' images, `[B, T, embedding_dim]`, and in training their statistics; `None` without
+    /// images.
+    fn encode(&self, episodes: &Episodes<'_, B>) -> Result<Encoded<B>> {
+        let &Episodes { inputs, images, support } = episodes;
+        match (&self.encoder, images) {
+            (Some(encoder), Some(images)) => {
+                let (embeddings, statistics) =
+                    encoder.encode_episodes(images, self.training.then_some(support))?;
+                Ok((Some(embeddings), statistics))
+            }
+            (None, None) => Ok((None, None)),
+            (Some(_), None) => {
+                let expected = "an image at every step beside them".to_owned();
+                Err(ModelError::Input { found: inputs.shape(), expected })
+            }
+            (None, Some(images)) => {
+                let expected = "no images: it has no encoder".to_owned();
+                Err(ModelError::Input { found: images.shape(), expected })
+            }
+        }
+    }
+
+    /// The plastic Transformer inside, and what it reads of these episodes, `[B, T, input_dim]`: the embeddings of their
+    /// images, if there are any, beside their inputs. `None` for a prototypical network.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] when the inputs or images are not of the configured shapes.
+    pub fn transformer(
+        &self,
+        episodes: &Episodes<'_, B>,
+    ) -> Result<Option<(&PlasticTransformer<B>, Tensor<B>)>> {
+        let Reader::Plastic(model) = &self.reader else { return Ok(None) };
+        let inputs = match self.encode(episodes)?.0 {
+            Some(embeddings) => beside(&embeddings, episodes.inputs)?,
+            None => episodes.inputs.clone(),
+        };
+        Ok(Some((model, inputs)))
+    }
+
     /// Reads episodes from their first step to their last. `noise` is dropout, in training.
     ///
     /// # Errors
     /// [`ModelError::Input`] when the inputs or images are not of the configured shapes, and [`ModelError::State`] when
     /// the noise is for another batch.
     pub fn read(&self, episodes: &Episodes<'_, B>, noise: Option<Noise>) -> Result<EpisodeOutput<B>> {
-        let &Episodes { inputs, images, support } = episodes;
-        let (embeddings, statistics) = match (&self.encoder, images) {
-            (Some(encoder), Some(images)) => {
-                let (embeddings, statistics) =
-                    encoder.encode_episodes(images, self.training.then_some(support))?;
-                (Some(embeddings), statistics)
-            }
-            (None, None) => (None, None),
-            (Some(_), None) => {
-                let expected = "an image at every step beside them".to_owned();
-                return Err(ModelError::Input { found: inputs.shape(), expected });
-            }
-            (None, Some(images)) => {
-                let expected = "no images: it has no encoder".to_owned();
-                return Err(ModelError::Input { found: images.shape(), expected });
-            }
-        };
+        let inputs = episodes.inputs;
+        let (embeddings, statistics) = self.encode(episodes)?;
         match (&self.reader, embeddings) {
             (Reader::Plastic(model), embeddings) => {
                 let inputs = match &embeddings {

@@ -48,6 +48,7 @@ mod noise;
 mod parameters;
 mod prototypical;
 mod sequence;
+mod summary;
 mod transformer;
 
 pub use checkpoint::{Checkpoint, read_array};
@@ -59,4 +60,5 @@ pub use noise::Noise;
 pub use parameters::Parameters;
 pub use prototypical::prototypical_logits;
 pub use sequence::{Diagnostics, SequenceModel, SequenceOutput, StepOutput};
+pub use summary::ParameterSummary;
 pub use transformer::{PlasticState, PlasticTransformer};

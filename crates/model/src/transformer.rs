@@ -13,6 +13,8 @@
 //!
 //! then `raw = Head(LN(x)) = [outputs; g; aux]`, and then every plastic layer's F and c change.
 
+mod attention;
+
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, PlasticLinear, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
@@ -407,6 +409,15 @@ impl<B: Backend> PlasticTransformer<B> {
         }
     }
 
+    /// Whether an input is one step's, for the state's batch.
+    fn check_step(&self, input: &Tensor<B>, state: &PlasticState<B>) -> Result<()> {
+        let (batch, width) = (state.batch, self.config.input_dim);
+        if input.shape()[..] == [batch, width] {
+            return Ok(());
+        }
+        Err(ModelError::Input { found: input.shape(), expected: format!("[{batch}, {width}]") })
+    }
+
     /// Reads a whole sequence `[B, T, input_dim]`, or the next T steps of one.
     ///
     /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must, and where the
@@ -635,11 +646,7 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
 
     fn step(&self, input: &Tensor<B>, state: &mut PlasticState<B>) -> Result<StepOutput<B>> {
         self.check_state(state)?;
-        let (batch, width) = (state.batch, self.config.input_dim);
-        if input.shape()[..] != [batch, width] {
-            let expected = format!("[{batch}, {width}]");
-            return Err(ModelError::Input { found: input.shape(), expected });
-        }
+        self.check_step(input, state)?;
         let x = self.input_proj.forward(input)?;
         let mut noise = Noise::of_block(state.noise.as_mut(), 0);
         let x = self.blocks[0].attend(&x, &mut state.caches[0], &mut noise)?;

@@ -5,5 +5,6 @@ mod checkpoint;
 mod encoder;
 mod equivalence;
 mod gradients;
+mod looking;
 mod shapes;
 mod support;
