@@ -20,6 +20,7 @@
 
 mod claims;
 mod config;
+mod episode;
 mod error;
 mod layout;
 mod objective;
@@ -34,6 +35,7 @@ mod study;
 mod table;
 mod tally;
 mod tensorboard;
+mod tensors;
 mod trace;
 mod trainer;
 
@@ -41,6 +43,7 @@ pub use claims::{
     Assertion, Claim, Comparison, Effect, Finding, Group, Sample, Scale, Side, Test, Verdict, claims,
 };
 pub use config::TrainingConfig;
+pub use episode::{EpisodeTrace, HeadAttention, LayerNorms};
 pub use error::EvalError;
 pub use layout::{LogAggregate, LogConfig, LogEpoch, LogRun, StudyLog, write_logs};
 pub use objective::{Objective, SequenceObjective};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plastica_model::{
-    Diagnostics, EncoderStatistics, EpisodeOutput, Episodes, Learner, ModelConfig, Noise, Parameters,
+    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
 };
 use plastica_rules::Credit;
 use plastica_tasks::{
@@ -11,11 +11,12 @@ use plastica_tasks::{
 };
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
-use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Array, Backend, Element, GradMode, Tape, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::objective::argmax;
+use crate::tensors::EpisodeTensors;
 use crate::{EpochRecord, EvalError, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
@@ -255,19 +256,7 @@ fn read<B: Backend>(
     batch: &EpisodeBatch,
     noise: Option<Noise>,
 ) -> Result<EpisodeOutput<B>, EvalError> {
-    let convert = |values: &[f32]| values.iter().map(|&x| B::Elem::of(f64::from(x))).collect();
-    let shape = [batch.batch, batch.steps, batch.input_width];
-    let inputs = Tensor::from_vec(backend, convert(&batch.inputs), shape)?;
-    let images = match &batch.images {
-        Some(images) => {
-            let [channels, height, width] = images.shape;
-            let shape = [batch.batch, batch.steps, channels, height, width];
-            Some(Tensor::from_vec(backend, convert(&images.pixels), shape)?)
-        }
-        None => None,
-    };
-    let support = batch.images.as_ref().map_or(0, |images| images.support);
-    Ok(model.read(&Episodes { inputs: &inputs, images: images.as_ref(), support }, noise)?)
+    Ok(model.read(&EpisodeTensors::of(batch, backend)?.episodes(), noise)?)
 }
 
 /// What came of a shard.

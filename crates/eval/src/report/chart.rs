@@ -13,12 +13,13 @@ use super::{Baseline, Curve, PublishedFigure, Series};
 use crate::{EvalError, format_number};
 
 /// Drawn units a unit of the layout below: coordinates are whole numbers, and lines should not show it.
-const FINE: i32 = 4;
+pub(super) const FINE: i32 = 4;
 /// Width and height of a figure.
 const SIZE: (i32, i32) = (460, 270);
 /// Size of a swatch in a legend.
 const SWATCH: (i32, i32) = (44, 16);
-const TEXT: f64 = 14.0;
+/// Size of letters.
+pub(super) const TEXT: f64 = 14.0;
 
 /// What a figure shows.
 pub(super) struct Chart<'a> {
@@ -47,9 +48,9 @@ pub(super) struct Drawn {
     pub hover: String,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Plane<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-type Page<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Page<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Chart<'_> {
     /// Draws the figure.
@@ -316,13 +317,14 @@ pub(super) fn swatch(rule: &str, rules: &[String]) -> Result<(String, String), E
 }
 
 /// What is inside the `svg` element that the library wrote.
-fn content(svg: &str) -> String {
+pub(super) fn content(svg: &str) -> String {
     let start = svg.find("<svg").and_then(|at| Some(at + svg[at..].find('>')? + 1)).unwrap_or(0);
     let end = svg.rfind("</svg>").unwrap_or(svg.len());
     svg[start..end].trim().to_owned()
 }
 
-fn words(size: f64, colour: Colour) -> TextStyle<'static> {
+/// How words look.
+pub(super) fn words(size: f64, colour: Colour) -> TextStyle<'static> {
     // the library takes a font's height for its size, and SVG the letters'
     ("sans-serif", size * 1.24 * f64::from(FINE)).into_font().color(&colour.light)
 }

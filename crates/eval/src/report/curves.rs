@@ -39,7 +39,7 @@ pub struct Point {
 }
 
 /// The quantities along the sequence, by name, with their labels.
-const ALONG: [(&str, &str); 4] = [
+pub(super) const ALONG: [(&str, &str); 4] = [
     ("eta", "η, rate a step"),
     ("gate", "gate, sigmoid(g)"),
     ("clip", "clip, factor"),

@@ -6,6 +6,8 @@
 
 mod chart;
 mod curves;
+mod episode;
+mod heat;
 mod html;
 mod machine;
 mod markdown;

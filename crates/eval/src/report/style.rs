@@ -46,7 +46,7 @@ pub(super) const SHADE: Colour = colour((0xF2, 0xEF, 0xE8), "#23272E");
 pub(super) const QUIET: Colour = colour((0x8A, 0x8D, 0x93), "#8F949C");
 
 const BLACK: Colour = colour((0x1A, 0x1A, 0x1A), "#E9E9E9");
-const BLUE: Colour = colour((0x00, 0x72, 0xB2), "#56B4E9");
+pub(super) const BLUE: Colour = colour((0x00, 0x72, 0xB2), "#56B4E9");
 const VERMILION: Colour = colour((0xD5, 0x5E, 0x00), "#F0803C");
 const GREEN: Colour = colour((0x00, 0x9E, 0x73), "#2FC79A");
 const PURPLE: Colour = colour((0xCC, 0x79, 0xA7), "#DB9CC0");
