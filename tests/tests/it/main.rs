@@ -1,8 +1,8 @@
 //! What takes more than one crate to say.
 
 mod checkpoints;
+mod configuration;
 mod divergence;
 mod layers;
-mod readme;
 mod recording;
 mod replays;
