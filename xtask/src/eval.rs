@@ -11,15 +11,19 @@ use plastica_tasks::{DataFolder, EpisodeSource, TaskConfig, Usage};
 use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
 use crate::one_shot;
-use crate::output::say;
+use crate::output::{say, tell_result};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask eval results/paper-detached/copying-hebbian-2000.safetensors --task copying --episodes 1000
-  cargo xtask eval results/20-way/omniglot-hebbian-14000.safetensors --one-shot-runs all_runs.zip")]
+  cargo xtask eval results/20-way/omniglot-hebbian-14000.safetensors --one-shot-runs all_runs.zip
+  cargo xtask eval runs/regression-none-7000.safetensors --task regression --seed 1 --json
+
+With --json, the result: checkpoint, rule, task, episodes, seed, metrics.")]
 pub struct Arguments {
     /// A checkpoint, as `train` and `reproduce` write them.
     checkpoint: PathBuf,
@@ -70,7 +74,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for (name, value) in &found.metrics {
         say(format_args!("{name:24} {}", format_number(*value)))?;
     }
-    Ok(())
+    let result = json!({
+        "checkpoint": arguments.checkpoint,
+        "rule": config.rule,
+        "task": task.name(),
+        "episodes": arguments.episodes,
+        "seed": arguments.seed,
+        "metrics": found.metrics,
+    });
+    tell_result("eval", result)
 }
 
 fn check_widths(

@@ -6,11 +6,21 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use plastica_eval::{Deviation, GRADIENT_TOLERANCE, VALUE_TOLERANCE, replay};
 use plastica_tensor::Cpu;
+use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell, tell_result};
 
 #[derive(Args)]
+#[command(after_help = "\
+A recording is a safetensors file; tests/golden/README.md of the repository says what is in it.
+
+Examples:
+  cargo xtask parity tests/golden
+
+With --json, an event recording for each file: file, holds, and of values, fast_weights and gradients
+the largest deviation, error and tensor; or why it could not be replayed, reason. The result: folder,
+recordings, failed (how many).")]
 pub struct Arguments {
     /// Folder of *.safetensors recordings: parameters, inputs, outputs, gradients.
     folder: PathBuf,
@@ -40,10 +50,20 @@ pub fn run(arguments: &Arguments) -> Outcome {
                     show(&parity.fast_weights),
                     show(&parity.gradients),
                 ))?;
+                let of = |d: &Deviation| json!({ "error": d.error, "tensor": d.tensor });
+                let told = json!({
+                    "file": name,
+                    "holds": parity.holds(),
+                    "values": of(&parity.values),
+                    "fast_weights": of(&parity.fast_weights),
+                    "gradients": of(&parity.gradients),
+                });
+                tell("recording", told)?;
             }
             Err(error) => {
                 failed += 1;
                 say(format_args!("FAIL {name:width$}  {error}"))?;
+                tell("recording", json!({ "file": name, "holds": false, "reason": error.to_string() }))?;
             }
         }
     }
@@ -52,6 +72,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         files.len() - failed,
         files.len()
     ))?;
+    let told = json!({ "folder": arguments.folder, "recordings": files.len(), "failed": failed });
+    tell_result("parity", told)?;
     if failed == 0 {
         return Ok(());
     }

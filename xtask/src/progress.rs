@@ -1,15 +1,19 @@
-//! Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere, events with `--json`.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
-/// How often a plain line is written at most.
+use crate::output::{is_json, tell};
+
+/// How often a plain line or an event is written at most.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Progress through a number of episodes or bytes, told on standard error. May be advanced from any thread.
+/// Progress through a number of episodes or bytes, told on standard error, or as events on standard output. May be
+/// advanced from any thread.
 pub struct Progress {
     total: usize,
     unit: Unit,
@@ -17,7 +21,8 @@ pub struct Progress {
     show: Show,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Unit {
     Episodes,
     Bytes,
@@ -32,6 +37,17 @@ enum Show {
 struct Lines {
     done: usize,
     last: Instant,
+}
+
+/// How far it is, as `--json` has it.
+#[derive(Serialize)]
+struct Event<'a> {
+    what: &'a str,
+    done: usize,
+    total: Option<usize>,
+    unit: Unit,
+    per_second: f64,
+    seconds_left: Option<f64>,
 }
 
 impl Progress {
@@ -49,7 +65,7 @@ impl Progress {
         let begin = Instant::now();
         let show = if quiet {
             Show::Nothing
-        } else if std::io::stderr().is_terminal() {
+        } else if !is_json() && std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(total as u64);
             let template = match unit {
                 Unit::Episodes => "{bar:32} {pos}/{len} episodes, {per_sec}, {eta} left  {wide_msg}",
@@ -81,7 +97,7 @@ impl Progress {
                 let last = self.total > 0 && lines.done >= self.total;
                 if lines.last.elapsed() >= LINE_EVERY || last {
                     lines.last = Instant::now();
-                    eprintln!("{}", self.line(what, lines.done));
+                    self.write(what, lines.done);
                 }
             }
         }
@@ -99,10 +115,29 @@ impl Progress {
         }
     }
 
-    fn line(&self, what: &str, done: usize) -> String {
+    /// One line of how far it is.
+    fn write(&self, what: &str, done: usize) {
         let seconds = self.begin.elapsed().as_secs_f64();
         let rate = done as f64 / seconds.max(1e-9);
         let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
+        if !is_json() {
+            eprintln!("{}", self.line(what, done, rate, left));
+            return;
+        }
+        let known = self.total > 0;
+        let event = Event {
+            what,
+            done,
+            total: known.then_some(self.total),
+            unit: self.unit,
+            per_second: rate,
+            seconds_left: known.then_some(left),
+        };
+        // where the results can't be written either, they say so
+        let _ = tell("progress", event);
+    }
+
+    fn line(&self, what: &str, done: usize, rate: f64, left: f64) -> String {
         let bytes = |count: usize| HumanBytes(count as u64);
         match self.unit {
             Unit::Episodes => {

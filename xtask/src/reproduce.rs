@@ -12,9 +12,10 @@ use plastica_eval::{
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{DataFolder, Dataset, TaskConfig};
 use plastica_tensor::Cpu;
+use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
 
 #[derive(Args)]
@@ -24,7 +25,10 @@ use crate::progress::Progress;
   cargo xtask reproduce --seeds 10                       more runs, for claims that three leave undecided
   cargo xtask reproduce --task omniglot --data omniglot-minimal --preset images --credit full
                                                          images as the field runs them
-  cargo xtask reproduce --protocol smoke                 the same path in seconds")]
+  cargo xtask reproduce --protocol smoke                 the same path in seconds
+
+With --json, an event run for each run: task, rule, seed, finished, reason (why it is not), metrics
+(the last epoch's). The result: runs, failed (how many), wall_seconds, folder, report (the file).")]
 pub struct Arguments {
     /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
     #[arg(long, default_value = "paper")]
@@ -107,6 +111,23 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     for line in &failed {
         eprintln!("failed: {line}");
     }
+    for r in &records {
+        let reason = match &r.status {
+            RunStatus::Failed { reason } => Some(reason),
+            RunStatus::Finished => None,
+        };
+        let (task, rule, finished) = (&r.task, &r.rule, reason.is_none());
+        let told = json!({ "task": task, "rule": rule, "seed": r.seed, "finished": finished, "reason": reason, "metrics": r.final_metrics });
+        tell("run", told)?;
+    }
+    let result = json!({
+        "runs": records.len(),
+        "failed": failed.len(),
+        "wall_seconds": begin.elapsed().as_secs_f64(),
+        "folder": folder,
+        "report": folder.join("report.json"),
+    });
+    tell_result("reproduce", result)?;
     if failed.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 

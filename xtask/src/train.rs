@@ -6,10 +6,11 @@ use clap::Args;
 use plastica_eval::{PlannedRun, Preset, Protocol, RunStatus, prepare_folder, write_events};
 use plastica_rules::Rule;
 use plastica_tensor::Cpu;
+use serde_json::json;
 
 use crate::config;
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
 
 #[derive(Args)]
@@ -17,7 +18,11 @@ use crate::progress::Progress;
   cargo xtask train --task copying --rule hebbian --out runs
   cargo xtask train --task copying --rule hebbian --set training.credit=full --set model.max_norm=100 \\
       --set training.batch_size=64 --set training.dataset_size=6400 --out runs
-  cargo xtask train --task omniglot --rule hebbian --preset images --set task.data=glyphs --out runs")]
+  cargo xtask train --task omniglot --rule hebbian --preset images --set task.data=glyphs --out runs
+  cargo xtask config --show --task copying --rule hebbian       what would be run, without running it
+
+With --json, an event epoch for each epoch: run, epoch, metrics. The result: run, finished, reason (why
+it is not), wall_seconds, metrics (the last epoch's), folder.")]
 pub struct Arguments {
     /// The task: copying, cue-reward, regression, omniglot or cifar-fs.
     #[arg(long, value_name = "T")]
@@ -69,7 +74,21 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
             .map(|(name, value)| format!("{name} {}", plastica_eval::format_number(*value)))
             .collect();
         say(format_args!("epoch {}: {}", epoch.epoch, metrics.join(", ")))?;
+        tell("epoch", json!({ "run": run.name(), "epoch": epoch.epoch, "metrics": epoch.metrics }))?;
     }
+    let reason = match &record.status {
+        RunStatus::Failed { reason } => Some(reason),
+        RunStatus::Finished => None,
+    };
+    let result = json!({
+        "run": run.name(),
+        "finished": reason.is_none(),
+        "reason": reason,
+        "wall_seconds": record.wall_seconds,
+        "metrics": record.final_metrics,
+        "folder": folder,
+    });
+    tell_result("train", result)?;
     match &record.status {
         RunStatus::Failed { reason } => {
             eprintln!("failed: {}: {reason}", run.name());

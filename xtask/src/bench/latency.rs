@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::timing::Times;
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell_result};
 
 /// Steps before the timed ones, in which buffers and caches fill.
 const WARM_UP: usize = 200;
@@ -25,7 +25,7 @@ A step is a call of SequenceModel::step with a batch of one: forward, no dropout
 changed. After --length steps a new episode begins, so attention looks at 1 to --length steps; the
 first step of an episode, which takes memory for its state, is timed like the others.
 
-With --json, one object a rule, each on a line of its own: rule, model_dim, ffn_dim, num_layers,
+With --json, a result for each rule: rule, model_dim, ffn_dim, num_layers,
 num_heads, length, steps (how many were timed), median_us and p99_us (microseconds a step).
 
 Examples:
@@ -55,9 +55,6 @@ pub struct Arguments {
     /// H, attention heads.
     #[arg(long, default_value_t = 4, value_name = "H")]
     heads: usize,
-    /// One JSON object a rule instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Serialize)]
@@ -79,27 +76,22 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for rule in &rules {
         arguments.config(*rule).validate().map_err(Failure::usage)?;
     }
-    if !arguments.json {
-        let Arguments { model_dim, ffn_dim, layers, heads, length, steps, .. } = arguments;
-        say(format_args!(
-            "one step of one episode, {steps} steps in episodes of {length}: \
-             d = {model_dim}, f = {ffn_dim}, L = {layers}, H = {heads}"
-        ))?;
-        say(format_args!("{:10} {:>12} {:>12}", "rule", "median, µs", "p99, µs"))?;
-    }
+    let Arguments { model_dim, ffn_dim, layers, heads, length, steps, .. } = arguments;
+    say(format_args!(
+        "one step of one episode, {steps} steps in episodes of {length}: \
+         d = {model_dim}, f = {ffn_dim}, L = {layers}, H = {heads}"
+    ))?;
+    say(format_args!("{:10} {:>12} {:>12}", "rule", "median, µs", "p99, µs"))?;
     for rule in rules {
         let config = arguments.config(rule);
         let times = arguments.measure(&config).with_context(|| format!("rule {rule}"))?;
         let (median_us, p99_us) = (times.median() * 1e6, times.quantile(0.99) * 1e6);
-        if !arguments.json {
-            say(format_args!("{rule:10} {median_us:>12.1} {p99_us:>12.1}"))?;
-            continue;
-        }
+        say(format_args!("{rule:10} {median_us:>12.1} {p99_us:>12.1}"))?;
         let ModelConfig { model_dim, ffn_dim, num_layers, num_heads, .. } = config;
         let (length, steps) = (arguments.length, times.count());
         let measured =
             Measured { rule, model_dim, ffn_dim, num_layers, num_heads, length, steps, median_us, p99_us };
-        say(serde_json::to_string(&measured)?)?;
+        tell_result("bench latency", &measured)?;
     }
     Ok(())
 }

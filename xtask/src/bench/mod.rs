@@ -14,6 +14,13 @@ mod timing;
 mod work;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench throughput --task copying --rule hebbian --credit full --batch 64
+  cargo xtask bench latency
+  cargo xtask bench scaling --only t --longest 1024
+
+With --json, each of them tells results in lines of its own; its --help names the fields.")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,

@@ -10,7 +10,10 @@ use serde::Serialize;
 use super::fit::{Line, PowerLaw};
 use super::throughput::Measured;
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell_result};
+
+/// Whose results they are, for `--json`.
+const COMMAND: &str = "bench scaling";
 
 /// Steps of an episode of copying that are not its delay.
 const STEPS_BESIDE_DELAY: u32 = 11;
@@ -33,7 +36,7 @@ relative distances): attention is what grows with T, so cost − bT is what a st
 it; the last column is that over its value at the shortest T. Rule none at the same T stands beside
 it: all of its steps are read at once.
 
-With --json, one object a line. A point: axis, value, rule, credit, batch, ms_per_sequence,
+With --json, results, one a point: axis, value, rule, credit, batch, ms_per_sequence,
 us_per_step, peak_megabytes (null where not known), and on axis t none_us_per_step (null for rule
 none), apart_us_per_step and apart_ratio. After the points of an axis, a law for each of
 ms_per_sequence and us_per_step: axis, law (\"power\"), of, exponent, standard_error; and on axis t
@@ -58,9 +61,6 @@ pub struct Arguments {
     /// Training steps to time at each point, after one to warm up.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
-    /// JSON objects instead of tables.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What is varied.
@@ -133,15 +133,12 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     for (i, axis) in axes.into_iter().enumerate() {
         let mut points = arguments.measure(axis, quiet)?;
         let line = if axis == Axis::T { arguments.set_attention_apart(&mut points, quiet)? } else { None };
-        if arguments.json {
-            tell_json(axis, &points, line)?;
-            continue;
-        }
         if i > 0 {
             say("")?;
         }
         say(format_args!("{}: {} {}, a training step", axis.title(), arguments.rule, arguments.credit))?;
         tell_table(axis, &points, line)?;
+        tell_json(axis, &points, line)?;
     }
     Ok(())
 }
@@ -238,16 +235,16 @@ fn power_laws(points: &[Point]) -> [(&'static str, Option<PowerLaw>); 2] {
 
 fn tell_json(axis: Axis, points: &[Point], line: Option<Line>) -> Outcome {
     for point in points {
-        say(serde_json::to_string(point)?)?;
+        tell_result(COMMAND, point)?;
     }
     for (of, law) in power_laws(points) {
         if let Some(PowerLaw { exponent, standard_error }) = law {
-            say(serde_json::to_string(&Law::Power { axis, law: "power", of, exponent, standard_error })?)?;
+            tell_result(COMMAND, Law::Power { axis, law: "power", of, exponent, standard_error })?;
         }
     }
     if let Some(Line { offset: offset_us, slope: slope_us, .. }) = line {
         let law = Law::Line { axis, law: "line", of: "us_per_step", offset_us, slope_us };
-        say(serde_json::to_string(&law)?)?;
+        tell_result(COMMAND, law)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::timing::Times;
 use super::work::Work;
 use crate::config;
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell_result};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -25,10 +25,9 @@ values, which are each sequence's own. The ceilings are measured after the train
 threads: a product of two matrices of 1024 × 1024, and a copy of 256 MiB. So the peak is the
 training's, the program included.
 
-With --json, one object on one line: task, rule, credit, batch, threads, steps (how many were
-timed), ms_per_step and ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second,
-peak_megabytes (10⁶ bytes; null where not known), peak_source (where that was read),
-mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings share_of_matmul, share_of_copy
+With --json, the result: task, rule, credit, batch, threads, steps (how many were timed), ms_per_step
+and ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second, peak_megabytes (10⁶
+bytes; null where not known), peak_source (where that was read), mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings share_of_matmul, share_of_copy
 (1 is the ceiling), ceilings.matmul_flops and ceilings.copy_bytes (a second).
 
 Examples:
@@ -60,9 +59,6 @@ pub struct Arguments {
     /// Leave the machine's ceilings out.
     #[arg(long)]
     no_ceilings: bool,
-    /// One JSON object instead of lines.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What was measured; its fields' names are those of `--json`.
@@ -97,7 +93,8 @@ struct Limits {
 /// Measures and tells.
 pub fn run(arguments: &Arguments) -> Outcome {
     let measured = arguments.measure()?;
-    if arguments.json { say(serde_json::to_string(&measured)?) } else { measured.tell() }
+    measured.tell()?;
+    tell_result("bench throughput", &measured)
 }
 
 impl Arguments {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use plastica_tasks::{Archive, DataError, DataFolder, Lock, Manifest, Trust};
+use serde_json::json;
 
 use super::source::{Origin, Source};
 use super::{download, identify};
 use crate::failure::Outcome;
-use crate::output::say;
+use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
 
 /// Most bytes of an archive whose size is not known.
@@ -20,9 +21,11 @@ pub const MAX_SIZE: u64 = 1 << 32;
 /// Fetches what is missing of a set.
 pub fn set(folder: &DataFolder, manifest: &Manifest, source: &Source, quiet: bool) -> Outcome {
     for archive in &manifest.archives {
-        say(format_args!("{}: {}", archive.file, fetch(folder, manifest, archive, source, quiet)?))?;
+        let state = fetch(folder, manifest, archive, source, quiet)?;
+        say(format_args!("{}: {state}", archive.file))?;
+        tell("archive", json!({ "set": manifest.name, "archive": archive.file, "state": state }))?;
     }
-    Ok(())
+    tell_result("data fetch", json!({ "set": manifest.name, "folder": folder.set_folder(manifest) }))
 }
 
 /// Fetches an archive, and says what became of it.

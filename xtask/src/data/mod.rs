@@ -11,8 +11,9 @@ use indicatif::HumanBytes;
 use plastica_tasks::{Archive, ArchiveIdentity, DataError, DataFolder, Lock, Manifest, Trust};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::say;
+use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
+use serde_json::json;
 use source::Source;
 
 #[derive(Args)]
@@ -20,8 +21,8 @@ use source::Source;
 Archives go to the folder that PLASTICA_DATASETS names, else to datasets/data.
 
 Examples:
+  cargo xtask data list
   cargo xtask data fetch omniglot
-  cargo xtask data fetch natural-100 --mirror /mnt/datasets
   cargo xtask data verify")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -31,8 +32,25 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Say what sets there are, and which are in the data folder.
+    #[command(after_help = "\
+Examples:
+  cargo xtask data list
+  PLASTICA_DATASETS=/mnt/datasets cargo xtask data list
+
+With --json, the result: folder, and sets, of each name, state (there, incomplete or not there), about,
+bytes (null where not known), licence, schemes.")]
     List,
     /// Download the archives of a set, or what is still missing of them.
+    #[command(after_help = "\
+A download that was cut off goes on where it was left. An archive is in its place whole and verified, or
+not at all.
+
+Examples:
+  cargo xtask data fetch omniglot
+  cargo xtask data fetch natural-100 --mirror /mnt/datasets
+  cargo xtask data fetch cifar-100 --mirror https://mirror.example.org/archives
+
+With --json, an event archive for each: set, archive, state. The result: set, folder.")]
     Fetch {
         /// The set.
         name: String,
@@ -41,6 +59,13 @@ enum Task {
         mirror: Option<Source>,
     },
     /// Hold the archives in the data folder against their checksums.
+    #[command(after_help = "\
+Examples:
+  cargo xtask data verify
+  cargo xtask data verify omniglot
+
+With --json, an event archive for each: set, archive, state; of one that is wrong, reason instead of
+state. The result: wrong (how many).")]
     Verify {
         /// The set; all that are there by default.
         name: Option<String>,
@@ -74,6 +99,7 @@ fn named(folder: &DataFolder, name: &str) -> Outcome<Manifest> {
 
 fn list(folder: &DataFolder) -> Outcome {
     say(format_args!("data folder {}", folder.path().display()))?;
+    let mut sets = Vec::new();
     for manifest in folder.manifests()? {
         let there = manifest.archives.iter().filter(|a| folder.archive_path(&manifest, a).is_file()).count();
         let state = match there {
@@ -83,8 +109,16 @@ fn list(folder: &DataFolder) -> Outcome {
         };
         let mut text = format!("\n{}: {state}\n  {}\n", manifest.name, manifest.about);
         let size: Option<u64> = manifest.archives.iter().map(|archive| archive.size).sum();
-        let size = size.map_or("unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
         let schemes: Vec<&str> = manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
+        sets.push(json!({
+            "name": manifest.name,
+            "state": state,
+            "about": manifest.about,
+            "bytes": size,
+            "licence": manifest.licence,
+            "schemes": schemes,
+        }));
+        let size = size.map_or("unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
         let written = write!(
             text,
             "  size {size}; licence: {}\n  split schemes: {}",
@@ -94,24 +128,36 @@ fn list(folder: &DataFolder) -> Outcome {
         written.map_err(anyhow::Error::new)?;
         say(text)?;
     }
-    Ok(())
+    tell_result("data list", json!({ "folder": folder.path(), "sets": sets }))
 }
 
 /// Verifies archives. One that is not there is wrong if it is `required`.
 fn verify(folder: &DataFolder, manifests: &[Manifest], required: bool, quiet: bool) -> Outcome {
-    let mut wrong = false;
+    let mut wrong = 0;
     for manifest in manifests {
         for archive in &manifest.archives {
             match verify_archive(folder, manifest, archive, required, quiet) {
-                Ok(state) => say(format_args!("{}: {}: {state}", manifest.name, archive.file))?,
+                Ok(state) => {
+                    say(format_args!("{}: {}: {state}", manifest.name, archive.file))?;
+                    tell(
+                        "archive",
+                        json!({ "set": manifest.name, "archive": archive.file, "state": state }),
+                    )?;
+                }
                 Err(error) => {
-                    wrong = true;
+                    wrong += 1;
                     eprintln!("failed: {error:#}");
+                    let reason = format!("{error:#}");
+                    tell(
+                        "archive",
+                        json!({ "set": manifest.name, "archive": archive.file, "reason": reason }),
+                    )?;
                 }
             }
         }
     }
-    if wrong { Err(Failure::Told) } else { Ok(()) }
+    tell_result("data verify", json!({ "wrong": wrong }))?;
+    if wrong > 0 { Err(Failure::Told) } else { Ok(()) }
 }
 
 fn verify_archive(
