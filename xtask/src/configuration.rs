@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use plastica_eval::Preset;
 use plastica_rules::Rule;
 use serde_json::json;
 use toml::Table;
@@ -15,7 +16,7 @@ use crate::output::{say, tell_result};
 
 #[derive(Args)]
 #[command(after_help = "\
-Values are the published ones of the task and rule, under those of --config, under those of --set.
+Values are the published ones of the task and rule, or --preset's, under those of --config, under those of --set.
 docs/configuration.md describes every key.
 
 Without --show it says only whether the whole will do. What --show prints is a file for --config, with a
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// The plasticity rule: none, hebbian or gradient.
     #[arg(long, value_name = "R")]
     rule: Rule,
+    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
     /// Configuration to lay over the published one, in TOML, with sections model, task and training.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -47,8 +51,8 @@ pub struct Arguments {
 
 /// Checks, and shows.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let Arguments { task, rule, config: file, settings, .. } = arguments;
-    let config = config::load(task, *rule, file.as_deref(), settings).map_err(Failure::usage)?;
+    let Arguments { task, rule, preset, config: file, settings, .. } = arguments;
+    let config = config::load(task, *rule, *preset, file.as_deref(), settings).map_err(Failure::usage)?;
     let whole = Table::try_from(&config).context("the configuration can't be written as TOML")?;
     let sources = arguments.sources(&whole)?;
     let comment = |key: &str| sources.get(key).map_or("", String::as_str);
