@@ -1,7 +1,7 @@
 //! A whole run in one value: the model, the task and the training.
 
 use plastica_model::{EncoderConfig, ModelConfig};
-use plastica_tasks::{TaskConfig, TaskWidths};
+use plastica_tasks::{EpisodeSource, TaskConfig, TaskWidths};
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, TrainingConfig};
@@ -64,8 +64,12 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Sets the model's input and output widths, and its encoder's images, to these.
-    pub fn fit_to(&mut self, widths: TaskWidths) {
+    /// Sets the model's input and output widths, and its encoder's images, to those of a source of episodes.
+    pub fn fit_to_source(&mut self, source: &dyn EpisodeSource) {
+        self.fit_to(TaskWidths::of(source));
+    }
+
+    fn fit_to(&mut self, widths: TaskWidths) {
         let encoder = self.model.encoder.take().unwrap_or_default();
         self.model.encoder = widths.image.map(|image| EncoderConfig { image, ..encoder });
         self.model.input_dim = self.embedding_dim() + widths.input;

@@ -91,8 +91,7 @@ impl<B: Backend> Trainer<B> {
         backend: &B,
     ) -> Result<Self, EvalError> {
         for source in [&source, &evaluation_source] {
-            let (input, output) = (source.input_width(), source.output_width());
-            config.validate_for(TaskWidths { input, output, image: source.image_shape() })?;
+            config.validate_for(TaskWidths::of(source.as_ref()))?;
         }
         let seed = config.training.seed;
         let parameters = Parameters::init(&config.model, backend, &mut stream(seed, Stream::Initialisation))?;

@@ -5,7 +5,6 @@ use plastica_model::{EncoderConfig, ModelConfig, ModelKind, Parameters};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{
     Copying, EpisodeBatch, EpisodeImages, EpisodeSource, LossKind, Phase, Targets, TaskConfig, TaskError,
-    TaskWidths,
 };
 use plastica_tensor::Cpu;
 use plastica_tensor::cpu::with_threads;
@@ -123,11 +122,7 @@ fn config(source: Bars, kind: ModelKind, rule: Rule, batch_size: usize, steps: u
         ..TrainingConfig::new(1, steps * batch_size)
     };
     let mut config = RunConfig { model, task: TaskConfig::Copying(Copying::default()), training };
-    config.fit_to(TaskWidths {
-        input: source.input_width(),
-        output: source.ways,
-        image: source.image_shape(),
-    });
+    config.fit_to_source(&source);
     config
 }
 

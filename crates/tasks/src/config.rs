@@ -40,6 +40,14 @@ pub struct TaskWidths {
     pub image: Option<[usize; 3]>,
 }
 
+impl TaskWidths {
+    /// Those of a source of episodes.
+    #[must_use]
+    pub fn of(source: &dyn EpisodeSource) -> Self {
+        Self { input: source.input_width(), output: source.output_width(), image: source.image_shape() }
+    }
+}
+
 impl TaskConfig {
     /// The names of all tasks.
     pub const NAMES: [&'static str; 5] =
@@ -120,8 +128,7 @@ impl TaskConfig {
             let image = Some(task.image_shape());
             return Ok(TaskWidths { input: task.ways + 1, output: task.ways, image });
         }
-        let source = self.build()?;
-        Ok(TaskWidths { input: source.input_width(), output: source.output_width(), image: None })
+        Ok(TaskWidths::of(self.build()?.as_ref()))
     }
 
     /// The source of this task's episodes for training, where they need no files: an image task's `data` is `glyphs`.
