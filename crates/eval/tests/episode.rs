@@ -4,7 +4,7 @@ use plastica_eval::{EpisodeTrace, EvalError, RunConfig, evaluate};
 use plastica_model::{EncoderConfig, ModelConfig, ModelKind, Parameters};
 use plastica_rules::Rule;
 use plastica_tasks::{Copying, Dataset, EpisodeSource, FewShot, Phase, TaskConfig};
-use plastica_tensor::Cpu;
+use plastica_tensor::{Array, Cpu};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -128,6 +128,26 @@ fn the_picture_is_xml_whatever_its_title() {
         let shown =
             page.descendants().find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")));
         assert_eq!(shown.and_then(|node| node.text()).unwrap_or_default(), cleaned);
+    }
+}
+
+#[test]
+fn a_model_that_is_no_longer_made_of_numbers_has_a_picture() {
+    let source = copying(3).build().unwrap();
+    let (config, parameters) = fresh(small(Rule::Hebbian), source.as_ref());
+    for (name, value) in
+        [("head.bias", f32::NAN), ("blocks.0.feed_forward.fc1.weight", 1e30), ("head.weight", 0.0)]
+    {
+        let named = parameters.iter().map(|(other, array)| {
+            let values =
+                if other == name { vec![value; array.shape().len()] } else { array.to_vec().unwrap() };
+            (other.to_owned(), Array::from_vec(&Cpu::new(), values, array.shape()).unwrap())
+        });
+        let changed = Parameters::from_named(&config, named.collect::<Vec<_>>()).unwrap();
+        let trace = EpisodeTrace::record(&config, &changed, source.as_ref(), &mut rng()).unwrap();
+        assert_eq!(trace.tables().len(), 2, "{name}");
+        let picture = trace.svg(name).unwrap();
+        roxmltree::Document::parse(&picture).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
 

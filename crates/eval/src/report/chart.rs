@@ -201,7 +201,7 @@ impl Chart<'_> {
                 chart.draw_series(dashes)?
             }
         };
-        let every = line.len().div_ceil(8);
+        let every = line.len().div_ceil(8).max(1);
         for &at in line.iter().step_by(every) {
             let at = chart.backend_coord(&at);
             marker(page, at, look, true)?;

@@ -60,14 +60,17 @@ impl EpisodeTrace {
             .map_err(|source| EvalError::ReportWrite { path: path.to_owned(), source })
     }
 
-    /// The figures along the steps.
+    /// The figures along the steps; a quantity that is nowhere a number has none.
     fn charts(&self, trace: &StepTrace) -> Result<Vec<String>, EvalError> {
         let rules = [self.rule.clone()];
-        let one = |(metric, values): (&str, &[f64])| -> Result<String, EvalError> {
+        let one = |(metric, values): (&str, &[f64])| -> Result<Option<String>, EvalError> {
             let label = ALONG.iter().find(|(name, _)| *name == metric).map_or(metric, |(_, label)| label);
             let points = (1..).zip(values).map(|(x, &mean)| Point { x, mean, low: mean, high: mean });
-            let series =
-                Series { rule: self.rule.clone(), points: points.filter(|p| p.mean.is_finite()).collect() };
+            let points: Vec<Point> = points.filter(|point| point.mean.is_finite()).collect();
+            if points.is_empty() {
+                return Ok(None);
+            }
+            let series = Series { rule: self.rule.clone(), points };
             let chart = Chart {
                 curve: &Curve { metric: metric.into(), label: label.into(), series: vec![series] },
                 x_label: "step",
@@ -77,9 +80,9 @@ impl EpisodeTrace {
                 baselines: &[],
                 rules: &rules,
             };
-            Ok(chart.draw()?.content)
+            Ok(Some(chart.draw()?.content))
         };
-        trace.named().into_iter().map(one).collect()
+        trace.named().into_iter().filter_map(|quantity| one(quantity).transpose()).collect()
     }
 
     fn layers(&self) -> HeatMap<'_> {
