@@ -12,6 +12,11 @@ pub enum Failure {
     Failed(anyhow::Error),
     /// Something failed and has been told already: exit status 1.
     Told,
+    /// A signal stopped it, and that has been told already: exit status 128 and the signal's number, as shells have it.
+    Stopped {
+        /// The signal's number.
+        signal: u8,
+    },
 }
 
 impl Failure {
@@ -24,7 +29,7 @@ impl Failure {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::Usage(error) | Self::Failed(error) => Some(format!("{error:#}")),
-            Self::Told => None,
+            Self::Told | Self::Stopped { .. } => None,
         }
     }
 
@@ -33,6 +38,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Failed(_) | Self::Told => 1,
+            Self::Stopped { signal } => 128 + signal,
         }
     }
 }

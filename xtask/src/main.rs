@@ -1,6 +1,7 @@
 //! The tasks of the workspace, as `cargo xtask TASK`.
 //!
-//! Exit status: 0 when all went well, 1 for a failure, 2 for a command line or configuration that won't do.
+//! Exit status: 0 when all went well, 1 for a failure, 2 for a command line or configuration that won't do,
+//! 130 and 143 when SIGINT or SIGTERM stopped it.
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ mod output;
 mod parity;
 mod progress;
 mod reproduce;
+mod session;
 mod trace;
 mod train;
 

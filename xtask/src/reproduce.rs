@@ -6,8 +6,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use clap::Args;
 use plastica_eval::{
-    Machine, Preset, Protocol, Report, RunStatus, Study, execute_all, prepare_folder, write_events,
-    write_logs,
+    Machine, OutputFolder, Preset, Protocol, Report, RunStatus, Session, Study, write_events, write_logs,
 };
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{DataFolder, Dataset, TaskConfig};
@@ -17,6 +16,7 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
+use crate::session::{Saving, Signals, Telling};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -26,6 +26,9 @@ use crate::progress::Progress;
   cargo xtask reproduce --task omniglot --data omniglot-minimal --preset images --credit full
                                                          images as the field runs them
   cargo xtask reproduce --protocol smoke                 the same path in seconds
+
+Runs that are finished in the folder are kept, and those that were stopped go on: the same command again does only what
+is missing or of another configuration.
 
 With --json, an event run for each run: task, rule, seed, finished, reason (why it is not), metrics
 (the last epoch's). The result: runs, failed (how many), wall_seconds, folder, report (the file).")]
@@ -61,6 +64,8 @@ pub struct Arguments {
     /// Write event files too, to the folder's folder tensorboard.
     #[arg(long)]
     tensorboard: bool,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Runs the study.
@@ -78,15 +83,32 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     };
     let runs = study.plan().map_err(Failure::usage)?;
     let default = || PathBuf::from(format!("results/{}-{}", arguments.protocol, arguments.credit));
-    let folder = prepare_folder(&arguments.out.clone().unwrap_or_else(default))?;
+    let signals = Signals::handle()?;
+    let folder = OutputFolder::open(&arguments.out.clone().unwrap_or_else(default))?;
     let progress = Progress::new(runs.iter().map(|run| run.episodes()).sum(), quiet);
-    let records =
-        execute_all(runs, &Cpu::<f32>::new(), &folder, &|run, episodes| progress.advance(run, episodes));
+    let telling = Telling::new(&progress, quiet);
+    let session = Session {
+        folder: &folder,
+        resume: true,
+        snapshot_every: Some(arguments.saving.checkpoint_every),
+        stop: signals.stop(),
+        told: &|run, event| telling.told(run, event),
+    };
+    let outcome = session.run_all(runs, &Cpu::<f32>::new());
     progress.finish();
-    let records = records?;
+    let outcome = outcome?;
+    let planned = outcome.records.len();
+    let records: Vec<_> = outcome.records.into_iter().flatten().collect();
+    if records.len() < planned {
+        let finished = records.len();
+        return Err(signals.stopped(&format!(
+            "{finished} of {planned} runs are finished; the same command goes on from there"
+        )));
+    }
 
-    let report = Report::new(&records, Machine::detect(), begin.elapsed().as_secs_f64())?;
-    report.write(&folder)?;
+    let folder = folder.path();
+    let report = Report::new(&records, Machine::detect(), outcome.wall_seconds)?;
+    report.write(folder)?;
     write_logs(&records, &folder.join("logs"))?;
     if arguments.tensorboard {
         for record in &records {
@@ -101,8 +123,12 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
             RunStatus::Finished => None,
         })
         .collect();
+    let kept = match telling.kept() {
+        0 => String::new(),
+        kept => format!(", {kept} finished before"),
+    };
     say(format_args!(
-        "{} runs, {} failed, {:.1} s; records, checkpoints and report.html are in {}",
+        "{} runs, {} failed{kept}, {:.1} s; records, checkpoints and report.html are in {}",
         records.len(),
         failed.len(),
         begin.elapsed().as_secs_f64(),

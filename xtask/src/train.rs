@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use plastica_eval::{PlannedRun, Preset, Protocol, RunStatus, prepare_folder, write_events};
+use plastica_eval::{OutputFolder, PlannedRun, Preset, Protocol, RunStatus, Session, write_events};
 use plastica_rules::Rule;
 use plastica_tensor::Cpu;
 use serde_json::json;
@@ -12,6 +12,7 @@ use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
+use crate::session::{Saving, Signals, Telling};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -45,6 +46,11 @@ pub struct Arguments {
     /// Write an event file too, to the folder's folder tensorboard.
     #[arg(long)]
     tensorboard: bool,
+    /// Go on where the same run stopped that is in the folder; one that is finished is kept.
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    saving: Saving,
 }
 
 /// Trains.
@@ -57,13 +63,24 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         &arguments.settings,
     )
     .map_err(Failure::usage)?;
-    let folder = prepare_folder(&arguments.out)?;
+    let signals = Signals::handle()?;
+    let folder = OutputFolder::open(&arguments.out)?;
     let run = PlannedRun::new(config, Protocol::Custom);
     let progress = Progress::new(run.episodes(), quiet);
-    let record =
-        run.execute(&Cpu::<f32>::new(), &folder, &mut |episodes| progress.advance(run.name(), episodes));
+    let telling = Telling::new(&progress, quiet);
+    let session = Session {
+        folder: &folder,
+        resume: arguments.resume,
+        snapshot_every: Some(arguments.saving.checkpoint_every),
+        stop: signals.stop(),
+        told: &|run, event| telling.told(run, event),
+    };
+    let record = session.run(&run, &Cpu::<f32>::new());
     progress.finish();
-    let record = record?;
+    let Some(record) = record? else {
+        return Err(signals.stopped("the same command with --resume goes on from there"));
+    };
+    let folder = folder.path();
     if arguments.tensorboard {
         write_events(&record, &folder.join("tensorboard"))?;
     }

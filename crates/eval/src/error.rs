@@ -151,6 +151,26 @@ pub enum EvalError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A folder for results that another process is writing to.
+    #[error(
+        "output folder {}: another process{} is writing results to it; wait for its end, or choose another folder",
+        path.display(),
+        holder.as_ref().map(|id| format!(" ({id})")).unwrap_or_default()
+    )]
+    FolderInUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other's process id, where it is known.
+        holder: Option<String>,
+    },
+    /// The state of an unfinished run that cannot be read or written.
+    #[error("snapshot {}: {message}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A configuration that JSON cannot hold.
     #[error("the run's configuration can't be written as JSON: {message}")]
     Unserialisable {

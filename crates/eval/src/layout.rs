@@ -243,6 +243,7 @@ mod tests {
                 history: vec![EpochRecord { epoch: 1, metrics: metrics.clone() }],
                 final_metrics: metrics,
                 trace: None,
+                fingerprint: String::new(),
                 wall_seconds: 1.0,
                 status: RunStatus::Finished,
             }

@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
+pub(crate) use crate::numbers::metrics;
+use crate::timing::Timing;
 use crate::{EvalError, StepTrace};
 
 /// The version of this crate, for [`RunRecord::crate_version`].
@@ -35,6 +36,10 @@ pub struct RunRecord {
     pub seed: u64,
     /// The run's whole configuration.
     pub config: serde_json::Value,
+    /// [`RunConfig::fingerprint`](crate::RunConfig::fingerprint) of that configuration, by which a finished run is known
+    /// again; empty in records of versions that had none.
+    #[serde(default)]
+    pub fingerprint: String,
     /// The epochs in order, up to the last that was finished.
     pub history: Vec<EpochRecord>,
     /// Metrics by name after the last epoch.
@@ -43,7 +48,9 @@ pub struct RunRecord {
     /// Plasticity along the sequence in the last evaluation; none for rule none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<StepTrace>,
-    /// Duration of the run in seconds; finite, at least 0.
+    /// Duration of the run in seconds, all its sittings together; finite, at least 0. It is kept in a file of its own,
+    /// `NAME.timing.json` beside `NAME.json`, so that the same run gives the same bytes; 0 where that is missing.
+    #[serde(default, skip_serializing)]
     pub wall_seconds: f64,
     /// How the run ended.
     pub status: RunStatus,
@@ -75,7 +82,8 @@ pub enum RunStatus {
 
 impl RunRecord {
     /// Writes the record to `path` in one piece, in place of a record that is there already: whoever reads
-    /// `path` meanwhile finds the old record or the new one. Missing parent folders are made.
+    /// `path` meanwhile finds the old record or the new one. Missing parent folders are made. How long the run took goes
+    /// to a file beside it.
     ///
     /// # Errors
     ///
@@ -84,7 +92,8 @@ impl RunRecord {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), EvalError> {
         let path = path.as_ref();
         self.check(path)?;
-        write_json(path, self).map_err(|source| EvalError::RecordWrite { path: path.to_owned(), source })
+        write_json(path, self).map_err(|source| EvalError::RecordWrite { path: path.to_owned(), source })?;
+        Timing { wall_seconds: self.wall_seconds }.write(&Timing::beside(path))
     }
 
     /// Reads a record that [`RunRecord::write`] wrote.
@@ -101,12 +110,15 @@ impl RunRecord {
             ErrorKind::NotFound => EvalError::RecordMissing { path: owned() },
             _ => EvalError::RecordRead { path: owned(), source },
         })?;
-        let record: Self = serde_json::from_slice(&bytes).map_err(|json| match json.classify() {
+        let mut record: Self = serde_json::from_slice(&bytes).map_err(|json| match json.classify() {
             Category::Eof => EvalError::RecordCutShort { path: owned(), json },
             Category::Data => EvalError::RecordFields { path: owned(), json },
             Category::Syntax | Category::Io => EvalError::RecordNotJson { path: owned(), json },
         })?;
         record.check(path)?;
+        if let Some(timing) = Timing::read(&Timing::beside(path)) {
+            record.wall_seconds = timing.wall_seconds;
+        }
         Ok(record)
     }
 
@@ -159,65 +171,6 @@ pub(crate) fn replace_file(
     Ok(())
 }
 
-/// Metrics as a JSON object whose values are numbers, or strings where JSON has no number.
-pub(crate) mod metrics {
-    use super::*;
-
-    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(map.iter().map(|(name, &value)| (name, Metric(value))))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
-        let map = BTreeMap::<String, Metric>::deserialize(from)?;
-        Ok(map.into_iter().map(|(name, Metric(value))| (name, value)).collect())
-    }
-}
-
-struct Metric(f64);
-
-impl Serialize for Metric {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if self.0.is_finite() { to.serialize_f64(self.0) } else { to.collect_str(&self.0) }
-    }
-}
-
-impl<'de> Deserialize<'de> for Metric {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(MetricVisitor)
-    }
-}
-
-struct MetricVisitor;
-
-impl Visitor<'_> for MetricVisitor {
-    type Value = Metric;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(r#"a number, "NaN", "inf" or "-inf""#)
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Metric, E> {
-        Ok(Metric(value))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Metric, E> {
-        Ok(Metric(value as f64))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Metric, E> {
-        Ok(Metric(value as f64))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Metric, E> {
-        match value {
-            "NaN" => Ok(Metric(f64::NAN)),
-            "inf" => Ok(Metric(f64::INFINITY)),
-            "-inf" => Ok(Metric(f64::NEG_INFINITY)),
-            _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -236,6 +189,7 @@ mod tests {
             protocol: "paper".to_owned(),
             seed: u64::MAX,
             config: json!({ "training": { "lr": 1e-3, "schedule": null }, "note": "η₀ = 0.2" }),
+            fingerprint: "00ff".to_owned(),
             history: vec![EpochRecord { epoch: 1, metrics: metrics.clone() }],
             final_metrics: metrics,
             trace: None,
@@ -260,7 +214,9 @@ mod tests {
 
     fn names_in(folder: &Path) -> Vec<String> {
         let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        fs::read_dir(folder).unwrap().map(name).collect()
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(name).collect();
+        names.sort();
+        names
     }
 
     proptest! {
@@ -286,7 +242,7 @@ mod tests {
         let new = record(&[2.0], RunStatus::Finished);
         new.write(&path).unwrap();
         assert_eq!(RunRecord::read(&path).unwrap(), new);
-        assert_eq!(names_in(&runs), ["run.json"]);
+        assert_eq!(names_in(&runs), ["run.json", "run.timing.json"]);
     }
 
     #[cfg(unix)]

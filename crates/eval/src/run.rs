@@ -3,8 +3,9 @@
 use plastica_model::{EncoderConfig, ModelConfig};
 use plastica_tasks::{EpisodeSource, TaskConfig, TaskWidths};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{EvalError, TrainingConfig};
+use crate::{EvalError, TrainingConfig, VERSION};
 
 /// Everything that determines a run: the same configuration gives the same bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,16 @@ impl RunConfig {
         }
         config.fit_to_task()?;
         Ok(config)
+    }
+
+    /// By what a run of this configuration and crate version is known again: 32 hexadecimal digits (xxh3, 128 bits).
+    ///
+    /// # Errors
+    /// [`EvalError::Unserialisable`] for a configuration that JSON cannot hold.
+    pub fn fingerprint(&self) -> Result<String, EvalError> {
+        let text = serde_json::to_vec(&(VERSION, self))
+            .map_err(|e| EvalError::Unserialisable { message: e.to_string() })?;
+        Ok(format!("{:032x}", xxh3_128(&text)))
     }
 
     /// Sets the model's input and output widths, and its encoder's images, to the task's.

@@ -1,18 +1,15 @@
-//! A study: the runs of a protocol, carried out in parallel, and summed up beside the published figures.
+//! A study: the runs of a protocol, and what they come to beside the published figures.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Instant;
 
 use plastica_model::{Checkpoint, ModelKind};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{Dataset, TaskConfig};
 use plastica_tensor::Backend;
-use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::Schedule;
 
-use crate::{EvalError, Preset, RunConfig, RunRecord, RunStatus, Trainer, VERSION, published};
+use crate::{EvalError, Preset, RunConfig, RunRecord, Trainer, published};
 
 /// How much of the study is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,80 +167,10 @@ impl PlannedRun {
         training.epochs.saturating_mul(training.dataset_size.saturating_add(training.eval_episodes()))
     }
 
-    /// Trains and evaluates, and writes `NAME.json` and, if the run came to its end, `NAME.safetensors` in
-    /// `folder`. A run that diverges is a record that says so, not an error.
-    ///
-    /// # Errors
-    /// When the files cannot be written, or the device fails.
-    pub fn execute<B: Backend>(
-        &self,
-        backend: &B,
-        folder: &Path,
-        advanced: &mut dyn FnMut(usize),
-    ) -> Result<RunRecord, EvalError> {
-        let begin = Instant::now();
-        let config = &self.config;
-        let mut record = RunRecord {
-            crate_version: VERSION.to_owned(),
-            task: config.task.name().to_owned(),
-            rule: config.model.method().to_owned(),
-            credit: config.training.credit.to_string(),
-            protocol: self.protocol.name().to_owned(),
-            seed: config.training.seed,
-            config: serde_json::to_value(config)
-                .map_err(|e| EvalError::Unserialisable { message: e.to_string() })?,
-            history: Vec::new(),
-            final_metrics: Default::default(),
-            trace: None,
-            wall_seconds: 0.0,
-            status: RunStatus::Finished,
-        };
-        let mut trainer = Trainer::new(config, backend)?;
-        for _ in 0..config.training.epochs {
-            match trainer.epoch_step(advanced) {
-                Ok((epoch, evaluation)) => {
-                    record.final_metrics = epoch.metrics.clone();
-                    record.trace = evaluation.trace;
-                    record.history.push(epoch);
-                }
-                Err(diverged @ EvalError::Diverged { .. }) => {
-                    record.status = RunStatus::Failed { reason: diverged.to_string() };
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        record.wall_seconds = begin.elapsed().as_secs_f64();
-        record.write(folder.join(format!("{}.json", self.name)))?;
-        let checkpoint = folder.join(format!("{}.safetensors", self.name));
-        match record.status {
-            RunStatus::Finished => trainer.checkpoint().write(&checkpoint)?,
-            // an earlier run's would stand beside a record that it does not belong to
-            RunStatus::Failed { .. } => match std::fs::remove_file(&checkpoint) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(EvalError::Folder { path: checkpoint, source });
-                }
-                _ => {}
-            },
-        }
-        Ok(record)
+    /// How the run trains and measures.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
-}
-
-/// Carries runs out in parallel; records come in the runs' order. `advanced` is told of a run's name and the
-/// episodes it has done since.
-///
-/// # Errors
-/// The first failure that is not a run's own divergence; the other runs are carried out all the same, and their
-/// records are written.
-pub fn execute_all<B: Backend>(
-    runs: Vec<PlannedRun>,
-    backend: &B,
-    folder: &Path,
-    advanced: &(dyn Fn(&str, usize) + Sync),
-) -> Result<Vec<RunRecord>, EvalError> {
-    let one = |run: PlannedRun| run.execute(backend, folder, &mut |episodes| advanced(&run.name, episodes));
-    ordered_map(runs, one)
 }
 
 impl<B: Backend> Trainer<B> {
@@ -256,17 +183,6 @@ impl<B: Backend> Trainer<B> {
             metadata: [("plastica.run".to_owned(), run)].into(),
         }
     }
-}
-
-/// Makes a folder for results, and makes sure that it can be written.
-///
-/// # Errors
-/// [`EvalError::Folder`] when it cannot.
-pub fn prepare_folder(folder: &Path) -> Result<PathBuf, EvalError> {
-    let fail = |source| EvalError::Folder { path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(fail)?;
-    tempfile::tempfile_in(folder).map_err(fail)?;
-    Ok(folder.to_owned())
 }
 
 #[cfg(test)]

@@ -314,6 +314,7 @@ mod tests {
             history: Vec::new(),
             final_metrics: metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
             trace: None,
+            fingerprint: String::new(),
             wall_seconds: 1.0,
             status,
         }

@@ -138,6 +138,7 @@ mod tests {
             history: [1, 2].map(|epoch| EpochRecord { epoch, metrics: metrics.clone().into() }).into(),
             final_metrics: metrics.into(),
             trace: Some(trace),
+            fingerprint: String::new(),
             wall_seconds: 10.0,
             status: RunStatus::Finished,
         }

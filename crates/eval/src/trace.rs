@@ -3,18 +3,24 @@
 use plastica_tasks::Phase;
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::list;
+
 /// η, gate, clip and fast-weight norm at every step, means over episodes, and the episode's phases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepTrace {
     /// The phase of each step.
     pub phases: Vec<Phase>,
     /// η(t)
+    #[serde(with = "list")]
     pub eta: Vec<f64>,
     /// The gate, `sigmoid(g)`.
+    #[serde(with = "list")]
     pub gate: Vec<f64>,
     /// The clip factor.
+    #[serde(with = "list")]
     pub clip: Vec<f64>,
     /// `Σ ‖F‖²` after the step.
+    #[serde(with = "list")]
     pub plastic_norm: Vec<f64>,
 }
 

@@ -6,18 +6,17 @@ use plastica_model::{
     Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
 };
 use plastica_rules::Credit;
-use plastica_tasks::{
-    DataFolder, EpisodeBatch, EpisodeSource, Phase, Targets, TaskWidths, Usage, nearest_neighbour,
-};
+use plastica_tasks::{DataFolder, EpisodeBatch, EpisodeSource, TaskWidths, Usage};
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
 use plastica_tensor::{Array, Backend, Element, GradMode, Tape, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use crate::objective::argmax;
+use crate::evaluation::Evaluating;
 use crate::tensors::EpisodeTensors;
-use crate::{EpochRecord, EvalError, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
+use crate::{EpochRecord, EvalError, Evaluation, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
 /// number would add gradients up in a different order.
@@ -26,9 +25,6 @@ const SHARD: usize = 8;
 /// Pixels of images that a shard has at most, unless one episode has more: what an encoder keeps for its backward is some
 /// 500 bytes a pixel. Part of the result likewise.
 const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
-
-/// Episodes that an evaluation holds in memory at once.
-const EVALUATION_BATCH: usize = 64;
 
 /// The streams of a run's one generator.
 #[derive(Debug, Clone, Copy)]
@@ -45,28 +41,36 @@ fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
     rng
 }
 
-/// A run under way: parameters, optimiser, generators, position.
+/// A run under way: parameters, optimiser, generators, position. All but configuration and source is what a
+/// [`Snapshot`](crate::Snapshot) holds.
 pub struct Trainer<B: Backend> {
-    config: RunConfig,
+    pub(crate) config: RunConfig,
     source: Box<dyn EpisodeSource>,
     evaluation_source: Box<dyn EpisodeSource>,
     objective: SequenceObjective,
-    parameters: Parameters<B>,
-    optimiser: AdamW<B>,
-    training_episodes: ChaCha8Rng,
-    evaluation_episodes: ChaCha8Rng,
-    dropout: ChaCha8Rng,
-    step: usize,
-    epoch: usize,
+    pub(crate) parameters: Parameters<B>,
+    pub(crate) optimiser: AdamW<B>,
+    pub(crate) training_episodes: ChaCha8Rng,
+    pub(crate) evaluation_episodes: ChaCha8Rng,
+    pub(crate) dropout: ChaCha8Rng,
+    pub(crate) position: Position,
 }
 
-/// What an evaluation found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    /// Metrics by name.
-    pub metrics: BTreeMap<String, f64>,
-    /// Plasticity along the sequence, means over episodes; `None` for rule none.
+/// How far a run has come, and what it measured on the way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Position {
+    /// Optimiser steps made.
+    pub step: usize,
+    /// The epochs done.
+    pub history: Vec<EpochRecord>,
+    /// Plasticity along the sequence in the last epoch's evaluation.
     pub trace: Option<StepTrace>,
+    /// Episodes that this epoch has trained on, and what they measured.
+    pub trained: usize,
+    pub training: Tally,
+    /// This epoch's evaluation, empty until all its training is done.
+    pub evaluating: Evaluating,
 }
 
 impl<B: Backend> Trainer<B> {
@@ -105,8 +109,7 @@ impl<B: Backend> Trainer<B> {
             training_episodes: stream(seed, Stream::TrainingEpisodes),
             evaluation_episodes: stream(seed, Stream::EvaluationEpisodes),
             dropout: stream(seed, Stream::Dropout),
-            step: 0,
-            epoch: 0,
+            position: Position::default(),
             config: config.clone(),
         })
     }
@@ -123,10 +126,29 @@ impl<B: Backend> Trainer<B> {
 
     /// Epochs done.
     pub fn epoch(&self) -> usize {
-        self.epoch
+        self.position.history.len()
     }
 
-    /// Trains for an epoch and evaluates. `advanced` is told of the episodes done, training and evaluation alike.
+    /// What the epochs done have measured, in order.
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.position.history
+    }
+
+    /// Plasticity along the sequence in the last evaluation; `None` before the first, and for rule none.
+    pub fn trace(&self) -> Option<&StepTrace> {
+        self.position.trace.as_ref()
+    }
+
+    /// Episodes done, training and evaluation together.
+    pub fn episodes(&self) -> usize {
+        let training = &self.config.training;
+        let epoch = training.dataset_size.saturating_add(training.eval_episodes());
+        let this = self.position.trained.saturating_add(self.position.evaluating.episodes());
+        self.epoch().saturating_mul(epoch).saturating_add(this)
+    }
+
+    /// Trains for an epoch and evaluates, or for what is left of one. `advanced` is told of the episodes done, training and
+    /// evaluation alike.
     ///
     /// # Errors
     /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
@@ -134,30 +156,49 @@ impl<B: Backend> Trainer<B> {
         &mut self,
         advanced: &mut dyn FnMut(usize),
     ) -> Result<(EpochRecord, Evaluation), EvalError> {
-        let mut training = Tally::default();
-        let mut left = self.config.training.dataset_size;
-        while left > 0 {
+        loop {
+            if let Some(epoch) = self.advance(advanced)? {
+                return Ok(epoch);
+            }
+        }
+    }
+
+    /// The smallest part of an epoch: one optimiser step, or, after an epoch's last, one batch of its evaluation. Gives the
+    /// epoch when that was the end of it. A [`snapshot`](Self::snapshot) can be taken before and after.
+    ///
+    /// # Errors
+    /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
+    pub fn advance(
+        &mut self,
+        advanced: &mut dyn FnMut(usize),
+    ) -> Result<Option<(EpochRecord, Evaluation)>, EvalError> {
+        let left = self.config.training.dataset_size.saturating_sub(self.position.trained);
+        if left > 0 {
             let count = left.min(self.config.training.batch_size);
             let batch = self.source.sample(&mut self.training_episodes, count)?;
-            training.merge(&self.train_batch(&batch)?);
+            let measured = self.train_batch(&batch)?;
+            self.position.training.merge(&measured);
+            self.position.trained += count;
             advanced(count);
-            left -= count;
+            return Ok(None);
         }
         let episodes = self.config.training.eval_episodes();
-        let source = self.evaluation_source.as_ref();
-        let evaluation = evaluate(
-            &self.config.model,
-            &self.parameters,
-            source,
-            &mut self.evaluation_episodes,
-            episodes,
-            advanced,
-        )?;
-        self.epoch += 1;
+        let (model, source, rng) = (&self.config.model, self.evaluation_source.as_ref(), &mut self.evaluation_episodes);
+        let evaluating = &mut self.position.evaluating;
+        advanced(evaluating.advance(model, &self.parameters, source, rng, episodes)?);
+        if evaluating.episodes() < episodes {
+            return Ok(None);
+        }
+        let evaluation = std::mem::take(evaluating).finish();
         let mut metrics = evaluation.metrics.clone();
+        let training = std::mem::take(&mut self.position.training);
         let trained = summarise(&training).into_iter().map(|(name, value)| (format!("train_{name}"), value));
         metrics.extend(trained);
-        Ok((EpochRecord { epoch: self.epoch, metrics }, evaluation))
+        let record = EpochRecord { epoch: self.epoch() + 1, metrics };
+        self.position.trained = 0;
+        self.position.trace.clone_from(&evaluation.trace);
+        self.position.history.push(record.clone());
+        Ok(Some((record, evaluation)))
     }
 
     /// One optimiser step on a batch: shards in parallel, their gradients added up in order. An encoder's running statistics
@@ -193,7 +234,7 @@ impl<B: Backend> Trainer<B> {
         }
         let schedule = self.config.training.schedule;
         let lr = self.config.training.lr
-            * schedule.factor(self.step as u64, self.config.training.total_steps() as u64);
+            * schedule.factor(self.position.step as u64, self.config.training.total_steps() as u64);
         let norm = clip_global_norm(&mut gradients, self.config.training.clip_norm)?;
         if !norm.is_finite() || !tally.mean("loss").is_finite() {
             return Err(self.diverged(&tally, &gradients)?);
@@ -202,7 +243,7 @@ impl<B: Backend> Trainer<B> {
             self.parameters.update_running_statistics(statistics)?;
         }
         self.optimiser.step(self.parameters.arrays_mut(), &gradients, lr)?;
-        self.step += 1;
+        self.position.step += 1;
         Ok(tally)
     }
 
@@ -217,7 +258,7 @@ impl<B: Backend> Trainer<B> {
             }
         }
         Ok(EvalError::Diverged {
-            step: self.step,
+            step: self.position.step,
             loss: tally.mean("loss"),
             parameter: parameter.unwrap_or_else(|| "none: the loss alone".into()),
             plastic_norm: tally.largest("plastic_norm"),
@@ -226,7 +267,7 @@ impl<B: Backend> Trainer<B> {
 }
 
 /// Applies `f` to a batch's shards in parallel, results in order.
-fn in_shards<R: Send>(
+pub(crate) fn in_shards<R: Send>(
     batch: &EpisodeBatch,
     f: impl Fn(EpisodeBatch, std::ops::Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
@@ -249,7 +290,7 @@ fn shard_size(batch: &EpisodeBatch) -> usize {
 }
 
 /// Has a model read a batch.
-fn read<B: Backend>(
+pub(crate) fn read<B: Backend>(
     model: &Learner<B>,
     backend: &B,
     batch: &EpisodeBatch,
@@ -288,88 +329,10 @@ fn train_shard<B: Backend>(
     Ok(Shard { gradients, tally, statistics: result.statistics })
 }
 
-/// Evaluates parameters on `episodes` fresh episodes, without dropout.
-///
-/// # Errors
-/// When the parameters are not the configured model's.
-pub fn evaluate<B: Backend>(
-    config: &ModelConfig,
-    parameters: &Parameters<B>,
-    source: &dyn EpisodeSource,
-    rng: &mut ChaCha8Rng,
-    episodes: usize,
-    advanced: &mut dyn FnMut(usize),
-) -> Result<Evaluation, EvalError> {
-    let objective = SequenceObjective { loss: source.loss() };
-    let mut tally = Tally::default();
-    let mut trace: Option<StepTrace> = None;
-    let mut left = episodes;
-    while left > 0 {
-        let batch = source.sample(rng, left.min(EVALUATION_BATCH))?;
-        let shards = in_shards(&batch, |shard, _| evaluate_shard(config, parameters, objective, &shard))?;
-        for (measured, traced) in shards {
-            tally.merge(&measured);
-            if let Some(traced) = traced {
-                trace.get_or_insert_with(|| StepTrace::empty(&batch.phases)).add(&traced);
-            }
-        }
-        advanced(batch.batch);
-        left -= batch.batch;
-    }
-    if let Some(trace) = &mut trace {
-        trace.divide(episodes as f64);
-    }
-    Ok(Evaluation { metrics: summarise(&tally), trace })
-}
-
-/// A model's answers to the queries of a batch of classes, `[B, queries]`, row-major: without dropout, by running
-/// statistics. A NaN among a step's outputs is an answer of no class, `u32::MAX`.
-///
-/// # Errors
-/// When the parameters are not the configured model's, or the batch is of other widths.
-pub fn answer_queries<B: Backend>(
-    config: &ModelConfig,
-    parameters: &Parameters<B>,
-    batch: &EpisodeBatch,
-) -> Result<Vec<u32>, EvalError> {
-    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
-    let model = Learner::new(config, parameters)?;
-    let outputs = read(&model, first.backend(), batch, None)?.outputs.to_vec()?;
-    let rows = outputs.chunks_exact(config.output_dim).enumerate();
-    let queries = rows.filter(|(i, _)| batch.phases[i % batch.steps] == Phase::Recall);
-    Ok(queries.map(|(_, row)| argmax(row).map_or(u32::MAX, |class| class as u32)).collect())
-}
-
 /// Rows `[B, T]` of η, gate, clip and norm, on the host.
-type Traced = [Vec<f64>; 4];
+pub(crate) type Traced = [Vec<f64>; 4];
 
-fn evaluate_shard<B: Backend>(
-    config: &ModelConfig,
-    parameters: &Parameters<B>,
-    objective: SequenceObjective,
-    batch: &EpisodeBatch,
-) -> Result<(Tally, Option<Traced>), EvalError> {
-    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
-    let model = Learner::new(config, parameters)?;
-    let result = read(&model, first.backend(), batch, None)?;
-    let mut tally = Tally::default();
-    objective.measure(&result.outputs, batch, &mut tally)?;
-    measure_nearest_neighbour(batch, &mut tally);
-    let traced = measure_plasticity(result.diagnostics.as_ref(), &mut tally)?;
-    Ok((tally, traced))
-}
-
-/// What the nearest support image, by pixels, would have answered to a batch's queries.
-fn measure_nearest_neighbour(batch: &EpisodeBatch, tally: &mut Tally) {
-    let (Some(answers), Targets::Classes(classes)) = (nearest_neighbour(batch), &batch.targets) else {
-        return;
-    };
-    let queries = |&i: &usize| batch.phases[i % batch.steps] == Phase::Recall;
-    let right = |(i, answer): (usize, u32)| if classes[i] == answer { 1.0 } else { 0.0 };
-    tally.add("accuracy_nearest_neighbour", (0..classes.len()).filter(queries).zip(answers).map(right));
-}
-
-fn measure_plasticity<B: Backend>(
+pub(crate) fn measure_plasticity<B: Backend>(
     diagnostics: Option<&Diagnostics<B>>,
     tally: &mut Tally,
 ) -> Result<Option<Traced>, EvalError> {
@@ -389,7 +352,7 @@ fn measure_plasticity<B: Backend>(
 }
 
 /// Means of everything measured, and the deviations that the published logs have too.
-fn summarise(tally: &Tally) -> BTreeMap<String, f64> {
+pub(crate) fn summarise(tally: &Tally) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for name in tally.names() {
         match name {

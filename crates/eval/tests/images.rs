@@ -1,6 +1,6 @@
 //! Training on images: an encoder and what reads it learn together, to the bit whatever the number of threads.
 
-use plastica_eval::{EvalError, RunConfig, Trainer, TrainingConfig};
+use plastica_eval::{EvalError, RunConfig, Snapshot, Trainer, TrainingConfig};
 use plastica_model::{EncoderConfig, ModelConfig, ModelKind, Parameters};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{
@@ -177,6 +177,28 @@ fn running_statistics_follow_the_episodes_in_order_whatever_their_shards() {
     assert!(at_once[0].iter().all(|&mean| mean != 0.0));
     assert_eq!(buffers(&[1; 19]), at_once);
     assert_eq!(buffers(&[10, 9]), at_once);
+}
+
+#[test]
+fn a_run_on_images_goes_on_from_its_snapshot_to_the_same_bits() {
+    let source = Bars { ways: 2, queries: 2, side: 16 };
+    let config = config(source, ModelKind::Plastic, Rule::Hebbian, 3, 4);
+    let cpu = Cpu::<f32>::new();
+    let start = || trainer(&config, source).unwrap();
+    let end = |mut trainer: Trainer<Cpu<f32>>| {
+        let (record, _) = trainer.epoch_step(&mut |_| ()).unwrap();
+        (bits(trainer.parameters()), record)
+    };
+    let mut stopped = start();
+    for _ in 0..2 {
+        stopped.advance(&mut |_| ()).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.snapshot");
+    stopped.snapshot().write(&path, &config).unwrap();
+    let mut resumed = start();
+    resumed.restore(Snapshot::read(&path, &config, &cpu).unwrap().unwrap()).unwrap();
+    assert_eq!(end(resumed), end(start()));
 }
 
 /// The accuracy after a short training, chance being one in the number of ways.

@@ -15,4 +15,6 @@ mod looking;
 mod recordings;
 mod reproduce;
 mod support;
+#[cfg(unix)]
+mod survival;
 mod train;

@@ -1,7 +1,7 @@
 //! Running the program and reading what became of it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Exit status of a command line or configuration that won't do.
 pub const USAGE: i32 = 2;
@@ -54,19 +54,16 @@ impl Folder {
         names(&self.path(folder))
     }
 
+    /// The program with these arguments, to be run inside the folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(arguments).current_dir(self.0.path()).env("RUST_BACKTRACE", "0");
+        command
+    }
+
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let ended =
-            Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
-        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
-        ended
+        ended(self.command(arguments).output().unwrap())
     }
 
     /// Runs what has to succeed without a word on standard error but progress; gives standard output.
@@ -89,10 +86,21 @@ impl Folder {
     }
 }
 
-/// Names in a folder, sorted.
+/// What the program said, which was not that it panicked.
+#[track_caller]
+pub fn ended(output: Output) -> Ended {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let ended =
+        Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+    ended
+}
+
+/// Names in a folder, sorted; without its lock, and without the times that runs took.
 pub fn names(folder: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(name).collect();
+    names.retain(|name| name != ".lock" && !name.ends_with(".timing.json"));
     names.sort();
     names
 }

@@ -22,6 +22,7 @@ pub fn record(task: &str, rule: &str, seed: u64, metrics: &[(&str, f64)]) -> Run
         history: vec![epoch(1), epoch(2)],
         final_metrics: epoch(2).metrics,
         trace: None,
+        fingerprint: String::new(),
         wall_seconds: 1.0,
         status: RunStatus::Finished,
     }

@@ -2,7 +2,7 @@
 
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
-use crate::{Array, Backend, Result, Storage, TensorError};
+use crate::{Array, Backend, Result, Shape, Storage, TensorError};
 
 /// AdamW's constants. The defaults are the field's.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -121,10 +121,15 @@ kernel! {
     }
 }
 
-struct Moments<B: Backend> {
-    first: Array<B>,
-    second: Array<B>,
-    steps: i32,
+/// What is kept of one parameter from step to step.
+#[derive(Debug, Clone)]
+pub struct Moments<B: Backend> {
+    /// Running mean of the gradient, of the parameter's shape.
+    pub first: Array<B>,
+    /// Running mean of its square, of the parameter's shape.
+    pub second: Array<B>,
+    /// Steps that the parameter has been taken through, at least 1.
+    pub steps: i32,
 }
 
 /// AdamW over a fixed list of parameters.
@@ -154,10 +159,41 @@ impl<B: Backend> AdamW<B> {
         Ok(Self { settings, moments: Vec::new() })
     }
 
+    /// An optimiser that goes on from these moments, one entry a parameter, `None` where there was no gradient yet.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`TensorError::Setting`] for moments of no step, and [`TensorError::Incompatible`] for two of
+    /// different shapes.
+    pub fn with_moments(settings: AdamWSettings, moments: Vec<Option<Moments<B>>>) -> Result<Self> {
+        for Moments { first, second, steps } in moments.iter().flatten() {
+            if *steps < 1 {
+                let rule = "moments are of at least one step";
+                return Err(TensorError::Setting { name: "steps", value: steps.to_string(), rule });
+            }
+            if first.shape != second.shape {
+                return Err(incompatible(
+                    [first.shape, second.shape],
+                    "both moments have their parameter's shape",
+                ));
+            }
+        }
+        Ok(Self { moments, ..Self::new(settings)? })
+    }
+
+    /// The constants.
+    pub fn settings(&self) -> AdamWSettings {
+        self.settings
+    }
+
+    /// The moments, one entry a parameter; `None`, or no entry, where there was no gradient yet.
+    pub fn moments(&self) -> &[Option<Moments<B>>] {
+        &self.moments
+    }
+
     /// Updates parameter `i` by gradient `i`, for every `i` that has one.
     ///
     /// # Errors
-    /// [`TensorError::Incompatible`] when a gradient has not its parameter's shape.
+    /// [`TensorError::Incompatible`] when a gradient, or the moments that it goes into, have not the parameter's shape.
     pub fn step<'a>(
         &mut self,
         parameters: impl IntoIterator<Item = &'a mut Array<B>>,
@@ -169,15 +205,18 @@ impl<B: Backend> AdamW<B> {
         for ((parameter, gradient), moments) in parameters.into_iter().zip(gradients).zip(&mut self.moments) {
             let Some(gradient) = gradient else { continue };
             if parameter.shape != gradient.shape {
-                let shapes = Box::new([parameter.shape, gradient.shape]);
                 let rule = "a gradient has its parameter's shape";
-                return Err(TensorError::Incompatible { op: "adamw", shapes, rule });
+                return Err(incompatible([parameter.shape, gradient.shape], rule));
             }
             if moments.is_none() {
                 let zeros = || Array::zeros(&parameter.backend, parameter.shape);
                 *moments = Some(Moments { first: zeros()?, second: zeros()?, steps: 0 });
             }
             let Some(Moments { first, second, steps }) = moments else { continue };
+            if parameter.shape != first.shape {
+                let rule = "both moments have their parameter's shape";
+                return Err(incompatible([parameter.shape, first.shape], rule));
+            }
             *steps += 1;
             let step = AdamWStep {
                 beta1,
@@ -198,6 +237,10 @@ impl<B: Backend> AdamW<B> {
         }
         Ok(())
     }
+}
+
+fn incompatible(shapes: [Shape; 2], rule: &'static str) -> TensorError {
+    TensorError::Incompatible { op: "adamw", shapes: Box::new(shapes), rule }
 }
 
 #[cfg(test)]
@@ -261,6 +304,42 @@ mod tests {
         optimiser.step([&mut early, &mut late], &[None, gradient()], 0.1).unwrap();
         assert_eq!(early.to_vec().unwrap(), after_one);
         assert_eq!(late.to_vec().unwrap(), after_one);
+    }
+
+    #[test]
+    fn an_optimiser_made_of_anothers_moments_goes_on_as_that_one() {
+        let settings = AdamWSettings { weight_decay: 0.1, ..AdamWSettings::default() };
+        let gradient = |g: f64| [Some(tensor(&[g, -g], [2]).array), None];
+        let mut parameters = [tensor(&[1.0, 2.0], [2]).array, tensor(&[3.0], [1]).array];
+        let mut optimiser = AdamW::new(settings).unwrap();
+        for g in [0.3, -0.7] {
+            optimiser.step(&mut parameters, &gradient(g), 0.1).unwrap();
+        }
+        let mut restored = AdamW::with_moments(settings, optimiser.moments().to_vec()).unwrap();
+        let mut copies = parameters.clone();
+        optimiser.step(&mut parameters, &gradient(0.2), 0.1).unwrap();
+        restored.step(&mut copies, &gradient(0.2), 0.1).unwrap();
+        assert_eq!(copies.map(|p| p.to_vec().unwrap()), parameters.map(|p| p.to_vec().unwrap()));
+    }
+
+    #[test]
+    fn moments_that_fit_no_parameter_are_named() {
+        let moments = |first: &[f64], second: &[f64], steps| {
+            let [first, second] = [first, second].map(|m| tensor(m, [m.len()]).array);
+            AdamW::with_moments(AdamWSettings::default(), vec![Some(Moments { first, second, steps })])
+        };
+        check_error(moments(&[0.0], &[0.0], 0), "steps = 0 won't do: moments are of at least one step");
+        let rule = "both moments have their parameter's shape";
+        check_error(
+            moments(&[0.0], &[0.0, 0.0], 1),
+            &format!("adamw: shapes [1] and [2] don't go together: {rule}"),
+        );
+        let mut parameter = tensor(&[1.0, 2.0], [2]).array;
+        let gradient = parameter.clone();
+        check_error(
+            moments(&[0.0], &[0.0], 1).unwrap().step([&mut parameter], &[Some(gradient)], 0.1),
+            &format!("adamw: shapes [2] and [1] don't go together: {rule}"),
+        );
     }
 
     #[test]
