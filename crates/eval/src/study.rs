@@ -9,7 +9,7 @@ use plastica_tasks::{Dataset, TaskConfig};
 use plastica_tensor::Backend;
 use plastica_tensor::optim::Schedule;
 
-use crate::{EvalError, Preset, RunConfig, RunRecord, Trainer, published};
+use crate::{EvalError, Preset, RunConfig, Trainer, published};
 
 /// How much of the study is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -183,7 +183,8 @@ impl<B: Backend> Trainer<B> {
             return Ok(None);
         }
         let episodes = self.config.training.eval_episodes();
-        let (model, source, rng) = (&self.config.model, self.evaluation_source.as_ref(), &mut self.evaluation_episodes);
+        let (model, source, rng) =
+            (&self.config.model, self.evaluation_source.as_ref(), &mut self.evaluation_episodes);
         let evaluating = &mut self.position.evaluating;
         advanced(evaluating.advance(model, &self.parameters, source, rng, episodes)?);
         if evaluating.episodes() < episodes {
