@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use plastica_eval::{EpisodeTrace, RunConfig, format_number};
 use plastica_model::Checkpoint;
-use plastica_tasks::{EpisodeSource, TaskConfig};
+use plastica_tasks::{DataFolder, EpisodeSource, TaskConfig, Usage};
 use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let checkpoint = Checkpoint::read(file, &Cpu::<f32>::new())?;
     let source = trained_on(&checkpoint, default)
         .with_context(|| format!("checkpoint {}", file.display()))?
-        .build()
+        .build_with(DataFolder::shared(), Usage::Test)
         .map_err(Failure::usage)?;
     let mut rng = ChaCha8Rng::seed_from_u64(*seed);
     let trace = record(&checkpoint, source.as_ref(), &mut rng)
