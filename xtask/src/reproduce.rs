@@ -27,8 +27,8 @@ use crate::session::{Saving, Signals, Telling};
                                                          images as the field runs them
   cargo xtask reproduce --protocol smoke                 the same path in seconds
 
-Runs that are finished in the folder are kept, and those that were stopped go on: the same command again does only what
-is missing or of another configuration.
+Runs that are finished in the folder are kept, and those that were stopped go on: the same command again
+does only what is missing or of another configuration.
 
 With --json, an event run for each run: task, rule, seed, finished, reason (why it is not), metrics
 (the last epoch's). The result: runs, failed (how many), wall_seconds, folder, report (the file).")]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use plastica_rules::Rule;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -118,7 +119,8 @@ impl StudyLog {
 /// [`EvalError::ReportWrite`] when a file cannot be written, and those of [`StudyLog::of`].
 pub fn write_logs(records: &[RunRecord], folder: &Path) -> Result<Vec<PathBuf>, EvalError> {
     let mut groups: Vec<Vec<RunRecord>> = Vec::new();
-    for record in records {
+    // the paper's logs know its rules alone
+    for record in records.iter().filter(|record| record.rule.parse::<Rule>().is_ok()) {
         match groups.iter_mut().find(|g| g[0].task == record.task && g[0].rule == record.rule) {
             Some(group) => group.push(record.clone()),
             None => groups.push(vec![record.clone()]),

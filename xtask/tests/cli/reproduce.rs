@@ -7,10 +7,15 @@ use crate::support::Folder;
 const TASKS: [&str; 3] = ["copying", "cue-reward", "regression"];
 const RULES: [&str; 3] = ["none", "hebbian", "gradient"];
 
+/// The tasks without images.
+const SEQUENCES: [&str; 6] = ["--task", "copying", "--task", "cue-reward", "--task", "regression"];
+
 #[test]
 fn the_study_leaves_records_checkpoints_and_a_report_beside_the_published_figures() {
     let folder = Folder::new();
-    let printed = folder.succeeds(&["reproduce", "--protocol", "smoke", "--seeds", "1", "--out", "out"]);
+    let printed = folder.succeeds(
+        &[&["reproduce", "--protocol", "smoke", "--seeds", "1", "--out", "out"], &SEQUENCES[..]].concat(),
+    );
     let mut expected = ["logs", "report.html", "report.json", "report.md"].map(String::from).to_vec();
     for (i, task) in TASKS.iter().enumerate() {
         for (j, rule) in RULES.iter().enumerate() {
@@ -50,11 +55,31 @@ fn the_study_leaves_records_checkpoints_and_a_report_beside_the_published_figure
     assert!(page.starts_with("<!doctype html>") && page.contains("</html>"));
 }
 
+/// All five tasks, images drawn where there are none, and prototypical networks beside the rules.
+#[test]
+fn the_whole_study_has_the_image_tasks_and_names_their_images() {
+    let folder = Folder::new();
+    let arguments = ["reproduce", "--protocol", "smoke", "--seeds", "1", "--out", "out", "--rule", "hebbian"];
+    let ended = folder.run(&[&arguments[..], &["--data", "glyphs"]].concat());
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("7 runs, 0 failed"), "{ended:?}");
+    for task in ["omniglot on glyphs", "cifar-fs on glyphs"] {
+        assert!(ended.stdout.contains(&format!("{task}: mean ± population")), "{ended:?}");
+    }
+    for part in
+        ["| prototypical ", "baseline chance: accuracy 0.2000", "baseline nearest neighbour: accuracy 0."]
+    {
+        assert!(ended.stdout.contains(part), "{part}: {ended:?}");
+    }
+    let logs = ["classification_cifarfs", "classification_omniglot", "copy_delay20", "cue", "regression"];
+    assert_eq!(folder.names("out/logs"), logs.map(|stem| format!("{stem}_rule-hebbian.json")));
+}
+
 #[test]
 fn the_study_is_there_in_the_layout_of_the_papers_logs() {
     let folder = Folder::new();
     let part = ["--rule", "gradient", "--seeds", "2", "--out", "out", "--tensorboard"];
-    folder.succeeds(&[&["reproduce", "--protocol", "smoke"], &part[..]].concat());
+    folder.succeeds(&[&["reproduce", "--protocol", "smoke"], &part[..], &SEQUENCES[..]].concat());
     let files = ["copy_delay20", "cue", "regression"].map(|stem| format!("{stem}_rule-gradient.json"));
     assert_eq!(folder.names("out/logs"), files);
     for file in files {

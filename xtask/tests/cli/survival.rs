@@ -148,6 +148,7 @@ fn a_stopped_study_goes_on_with_the_same_command() {
     let study =
         [&["reproduce", "--protocol", "smoke", "--seeds", "20", "--checkpoint-every", "0"], &STUDY[9..]]
             .concat();
+    let study = [&study[..], &["--task", "copying", "--task", "cue-reward", "--task", "regression"]].concat();
     let mut child = spawn(&folder, &study);
     wait_for(&folder, "out/copying-none-1000.json", &mut child);
     send("-INT", &child);

@@ -23,6 +23,7 @@ pub struct TaskReport {
     /// The task's name.
     pub name: String,
     /// The name, and the images where they are not those of the published runs.
+    #[serde(skip)]
     pub title: String,
     /// The rules, in the order of the records.
     pub rules: Vec<RuleReport>,
