@@ -1,22 +1,25 @@
-//! Buffers that come from, and go back to, a pool on the thread that uses them, so that a training step in
-//! its steady state allocates nothing.
+//! Buffers that come from, and go back to, a pool, so that a training step in its steady state allocates nothing.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::CpuElement;
 use super::transpose::transpose;
 
-/// Most bytes a thread's pool keeps, an element type.
+/// Most bytes a pool keeps, an element type.
 const POOL_BYTES: usize = 512 << 20;
+
+/// Elements from which free buffers are everybody's. A shard's gradients are made on one thread and go on another: in pools
+/// a thread they would pile up on the second while the first asks for new memory at every step.
+const SHARED_FROM: usize = 1 << 13;
 
 /// Bytes of a cache line. A buffer from the pool begins with one, so that no register's worth of it lies across two.
 const LINE: usize = 64;
 
-/// A thread's free blocks, by length.
+/// Free blocks, by length.
 #[derive(Debug)]
 pub struct Pool<E: CpuElement> {
     free: HashMap<usize, Vec<Arc<Block<E>>>, BuildHasherDefault<LengthHasher>>,
@@ -104,9 +107,10 @@ impl<E: CpuElement> Drop for CpuBuffer<E> {
             return;
         }
         if let Some(block) = Arc::get_mut(&mut shared) {
+            let block_len = block.range.len();
             block.transposed.take();
             // a thread that is going away has no pool any more; the block is then freed
-            E::with_pool(|pool| pool.borrow_mut().put(shared));
+            E::with_pool(block_len, |pool| pool.put(shared));
         }
     }
 }
@@ -128,7 +132,7 @@ impl<E: CpuElement> CpuBuffer<E> {
     /// A buffer whose every element `write` sets. What the elements are before is unspecified: some
     /// earlier buffer's.
     pub(crate) fn build(len: usize, write: impl FnOnce(&mut [E])) -> Self {
-        let pooled = E::with_pool(|pool| pool.borrow_mut().take(len)).flatten();
+        let pooled = E::with_pool(len, |pool| pool.take(len)).flatten();
         let mut buffer = Self(Some(pooled.unwrap_or_else(|| Arc::new(Block::zeros(len)))));
         if let Some(block) = buffer.0.as_mut().and_then(Arc::get_mut) {
             write(block.elements_mut());
@@ -179,12 +183,17 @@ impl<E: CpuElement> CpuBuffer<E> {
     }
 }
 
-/// The storage behind [`CpuElement::with_pool`].
+/// The storage behind [`CpuElement::with_pool`]: a thread's own for small buffers, the process's for large ones.
 pub(super) fn visit<E: CpuElement, R>(
-    pool: &'static std::thread::LocalKey<RefCell<Pool<E>>>,
-    f: impl FnOnce(&RefCell<Pool<E>>) -> R,
+    len: usize,
+    own: &'static std::thread::LocalKey<RefCell<Pool<E>>>,
+    shared: &Mutex<Pool<E>>,
+    f: impl FnOnce(&mut Pool<E>) -> R,
 ) -> Option<R> {
-    pool.try_with(f).ok()
+    if len >= SHARED_FROM {
+        return Some(f(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+    own.try_with(|pool| f(&mut pool.borrow_mut())).ok()
 }
 
 #[cfg(test)]
@@ -207,6 +216,16 @@ mod tests {
         for len in [1, 3, 100, 4099, 1 << 18] {
             assert_eq!(start(len) % LINE, 0, "{len} elements");
         }
+    }
+
+    #[test]
+    fn a_large_buffer_dropped_on_another_thread_is_used_again() {
+        // of a length that no other test has
+        let len = SHARED_FROM + 4321;
+        let first = CpuBuffer::<f64>::zeros(len);
+        let place = first.as_slice().as_ptr() as usize;
+        std::thread::spawn(move || drop(first)).join().unwrap();
+        assert_eq!(CpuBuffer::<f64>::zeros(len).as_slice().as_ptr() as usize, place);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the CPU's kernels ask of an element type beyond [`Element`].
 
 use std::cell::RefCell;
+use std::sync::{LazyLock, Mutex};
 
 use super::buffer::{Pool, visit};
 use super::simd::fma;
@@ -38,8 +39,8 @@ pub trait CpuElement: Element {
         c: (*mut Self, isize, isize),
     );
 
-    /// Runs `f` on this thread's pool of free buffers; `None` when the thread is ending.
-    fn with_pool<R>(f: impl FnOnce(&RefCell<Pool<Self>>) -> R) -> Option<R>;
+    /// Runs `f` on the pool of free buffers of `len` elements; `None` when the thread is ending.
+    fn with_pool<R>(len: usize, f: impl FnOnce(&mut Pool<Self>) -> R) -> Option<R>;
 }
 
 macro_rules! cpu_element {
@@ -71,9 +72,10 @@ macro_rules! cpu_element {
                 unsafe { $gemm(m, k, n, 1.0, a, ra, ca, b, rb, cb, beta, c, rc, cc) }
             }
 
-            fn with_pool<R>(f: impl FnOnce(&RefCell<Pool<Self>>) -> R) -> Option<R> {
+            fn with_pool<R>(len: usize, f: impl FnOnce(&mut Pool<Self>) -> R) -> Option<R> {
                 thread_local!(static POOL: RefCell<Pool<$type>> = RefCell::new(Pool::new()));
-                visit(&POOL, f)
+                static SHARED: LazyLock<Mutex<Pool<$type>>> = LazyLock::new(|| Mutex::new(Pool::new()));
+                visit(len, &POOL, &SHARED, f)
             }
         }
     };

@@ -1,4 +1,4 @@
-//! The CPU backend: buffers from a pool a thread, ndarray views for general strides, matrixmultiply for
+//! The CPU backend: buffers from pools, ndarray views for general strides, matrixmultiply for
 //! matrix products, plain loops where rows are contiguous.
 //!
 //! An operation runs on the thread that calls it, except for large matrix products and convolutions, which

@@ -16,8 +16,9 @@ kernel! {
                     tile.copy_from_slice(&from[(r + i) * cols + c..][..TILE]);
                 }
                 for j in 0..TILE {
-                    let column: [E; TILE] = std::array::from_fn(|i| tile[i][j]);
-                    to[(c + j) * rows + r..][..TILE].copy_from_slice(&column);
+                    for (to, row) in to[(c + j) * rows + r..][..TILE].iter_mut().zip(&tile) {
+                        *to = row[j];
+                    }
                 }
             }
         }

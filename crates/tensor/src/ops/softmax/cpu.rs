@@ -28,14 +28,16 @@ pub(crate) fn exponentials<E: CpuElement, const FUSED: bool>(x: &[E], y: &mut [E
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
     let mut sums = [E::zero(); LANES];
     for (x, y) in x.iter().zip(y) {
-        *y = x.map(|x| (x - top).exp_in_loop::<FUSED>());
-        for (sum, &y) in sums.iter_mut().zip(&*y) {
-            *sum += y;
+        for ((sum, y), &x) in sums.iter_mut().zip(y).zip(x) {
+            *y = (x - top).exp_in_loop::<FUSED>();
+            *sum += *y;
         }
     }
     let mut last = [E::neg_infinity(); LANES];
     last[..x_rest.len()].copy_from_slice(x_rest);
-    let last = last.map(|x| (x - top).exp_in_loop::<FUSED>());
+    for x in &mut last {
+        *x = (*x - top).exp_in_loop::<FUSED>();
+    }
     y_rest.copy_from_slice(&last[..x_rest.len()]);
     for (sum, &y) in sums.iter_mut().zip(y_rest.iter()) {
         *sum += y;
@@ -81,5 +83,9 @@ fn maximum<E: CpuElement>(row: &[E]) -> E {
     for (top, &x) in tops.iter_mut().zip(rest) {
         *top = larger(*top, x);
     }
-    tops.into_iter().fold(E::neg_infinity(), larger)
+    let mut top = tops[0];
+    for &x in &tops[1..] {
+        top = larger(top, x);
+    }
+    top
 }
