@@ -26,6 +26,10 @@ const SHARD: usize = 8;
 /// 500 bytes a pixel. Part of the result likewise.
 const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 
+/// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
+/// backward grows with their square. Part of the result likewise.
+const SHARD_STEPS: usize = SHARD * 512;
+
 /// The streams of a run's one generator.
 #[derive(Debug, Clone, Copy)]
 enum Stream {
@@ -281,13 +285,14 @@ pub(crate) fn in_shards<R: Send>(
     }
 }
 
-/// Episodes of a shard: fewer where their images are large.
+/// Episodes of a shard: fewer where they are long or their images are large.
 fn shard_size(batch: &EpisodeBatch) -> usize {
     let pixels = batch.images.as_ref().map_or(0, |images| {
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
-    SHARD_PIXELS.checked_div(pixels).map_or(SHARD, |fit| fit.clamp(1, SHARD))
+    let fit = |most: usize, of_one: usize| most.checked_div(of_one).unwrap_or(SHARD);
+    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, batch.steps)).clamp(1, SHARD)
 }
 
 /// Has a model read a batch.
