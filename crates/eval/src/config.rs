@@ -39,6 +39,10 @@ pub struct TrainingConfig {
     /// The learning rate's course.
     #[serde(default)]
     pub schedule: Schedule,
+    /// Weight of a prototypical network's loss on the encoder's embeddings beside the model's own, where steps show images;
+    /// finite, at least 0. It trains the encoder alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prototypical_loss: f64,
     /// What the outer gradient sees of the fast weights' history.
     #[serde(default)]
     pub credit: Credit,
@@ -59,6 +63,7 @@ impl TrainingConfig {
             weight_decay: published_weight_decay(),
             clip_norm: published_clip_norm(),
             schedule: Schedule::default(),
+            prototypical_loss: 0.0,
             credit: Credit::default(),
             seed: 0,
         }
@@ -93,6 +98,8 @@ impl TrainingConfig {
         }
         number("lr", self.lr, "a finite number of at least 0", |v| v >= 0.0)?;
         number("weight_decay", self.weight_decay, "a finite number of at least 0", |v| v >= 0.0)?;
+        let field = "prototypical_loss";
+        number(field, self.prototypical_loss, "a finite number of at least 0", |v| v >= 0.0)?;
         number("clip_norm", self.clip_norm, "a finite number above 0", |v| v > 0.0)?;
         if let Schedule::WarmupCosine { warmup_steps, final_ratio } = self.schedule {
             let steps = self.total_steps() as u64;
@@ -121,6 +128,10 @@ fn published_weight_decay() -> f64 {
 
 fn published_clip_norm() -> f64 {
     5.0
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn at_least_one(field: &'static str, value: usize) -> Result<(), EvalError> {
@@ -226,6 +237,11 @@ mod tests {
         check(
             |c| c.weight_decay = f64::INFINITY,
             Err("weight_decay is inf; it must be a finite number of at least 0"),
+        );
+        check(|c| c.prototypical_loss = 0.5, Ok(()));
+        check(
+            |c| c.prototypical_loss = -1.0,
+            Err("prototypical_loss is -1; it must be a finite number of at least 0"),
         );
         check(|c| c.clip_norm = 0.0, Err("clip_norm is 0; it must be a finite number above 0"));
         check(|c| c.clip_norm = f64::INFINITY, Err("clip_norm is inf; it must be a finite number above 0"));

@@ -98,7 +98,7 @@ fn evaluate_shard<B: Backend>(
 ) -> Result<(Tally, Option<Traced>), EvalError> {
     let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
     let model = Learner::new(config, parameters)?;
-    let result = read(&model, first.backend(), batch, None)?;
+    let result = read(&model, first.backend(), batch)?;
     let mut tally = Tally::default();
     objective.measure(&result.outputs, batch, &mut tally)?;
     measure_nearest_neighbour(batch, &mut tally);
@@ -128,7 +128,7 @@ pub fn answer_queries<B: Backend>(
 ) -> Result<Vec<u32>, EvalError> {
     let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
     let model = Learner::new(config, parameters)?;
-    let outputs = read(&model, first.backend(), batch, None)?.outputs.to_vec()?;
+    let outputs = read(&model, first.backend(), batch)?.outputs.to_vec()?;
     let rows = outputs.chunks_exact(config.output_dim).enumerate();
     let queries = rows.filter(|(i, _)| batch.phases[i % batch.steps] == Phase::Recall);
     Ok(queries.map(|(_, row)| argmax(row).map_or(u32::MAX, |class| class as u32)).collect())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use plastica_model::{EmbeddingNorm, ModelKind};
+use plastica_model::{AttentionInit, EmbeddingNorm, ModelKind};
 use plastica_tasks::{Augmentation, EpisodeOrder, Rotations, SplitProtocol};
 use plastica_tensor::optim::Schedule;
 
@@ -19,7 +19,12 @@ pub enum Preset {
     /// - Characters at 28×28, quarter turns as classes of their own in training; photographs flipped and cropped.
     /// - Batches of 16 episodes at a learning rate of 1e-3 with warm-up and decay: single episodes are too noisy a
     ///   gradient for an encoder of this size.
-    /// - Embeddings are normalised before the Transformer, which otherwise sees their scale drift while the encoder learns.
+    /// - Embeddings come to the Transformer with norm 1, as long as the one-hot label beside them: at a larger scale the
+    ///   label is lost, and nothing is learnt. Those of photographs are centred first, as most of such an embedding is what
+    ///   all of them share.
+    /// - Keys start as queries, so that a query looks at support images like it from the first step on.
+    /// - A prototypical network's loss on the embeddings stands beside the model's own: the encoder then learns as fast as
+    ///   that network's does, also while attention does not yet know what to look for.
     /// - No dropout: its noise hides which support image a query is like, and there are always new episodes.
     /// - `max_norm` 100: at 1, the clip alone holds a rule's η at 1e-4 at this width.
     Images,
@@ -40,8 +45,9 @@ impl Preset {
     pub fn apply(self, config: &mut RunConfig) {
         let Preset::Images = self;
         let prototypical = config.model.kind == ModelKind::Prototypical;
+        let mut photographs = false;
         if let Some(task) = config.task.few_shot_mut() {
-            let photographs = task.data.channels() == 3;
+            photographs = task.data.channels() == 3;
             task.split = SplitProtocol::Disjoint;
             task.order = EpisodeOrder::Shuffled;
             task.permute_labels = true;
@@ -54,11 +60,17 @@ impl Preset {
             }
         }
         if let Some(encoder) = &mut config.model.encoder {
-            encoder.norm = if prototypical { EmbeddingNorm::None } else { EmbeddingNorm::LayerNorm };
+            encoder.norm = match (prototypical, photographs) {
+                (true, _) => EmbeddingNorm::None,
+                (false, true) => EmbeddingNorm::CentredL2,
+                (false, false) => EmbeddingNorm::L2,
+            };
         }
+        config.model.attention_init = AttentionInit::KeysAsQueries;
         config.model.dropout = 0.0;
         config.model.max_norm = 100.0;
         let training = &mut config.training;
+        training.prototypical_loss = if prototypical { 0.0 } else { 1.0 };
         training.batch_size = 16;
         training.epochs = 10;
         training.dataset_size = 1600;

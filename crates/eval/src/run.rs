@@ -1,6 +1,6 @@
 //! A whole run in one value: the model, the task and the training.
 
-use plastica_model::{EncoderConfig, ModelConfig};
+use plastica_model::{EncoderConfig, ModelConfig, ModelKind};
 use plastica_tasks::{EpisodeSource, TaskConfig, TaskWidths};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -110,6 +110,13 @@ impl RunConfig {
         let image = |shape: Option<[usize; 3]>| {
             shape.map_or_else(|| "none".to_owned(), |[c, h, w]| format!("[{c}, {h}, {w}]"))
         };
+        if self.training.prototypical_loss > 0.0
+            && (self.model.encoder.is_none() || self.model.kind == ModelKind::Prototypical)
+        {
+            let expected = "0 but for a plastic Transformer behind an encoder".to_owned();
+            let value = self.training.prototypical_loss.to_string();
+            return Err(EvalError::Config { field: "training.prototypical_loss", value, expected });
+        }
         let (ours, theirs) = (self.model.encoder.as_ref().map(|e| e.image), widths.image);
         if ours != theirs {
             let expected = format!("{}, as the images of {}", image(theirs), self.task.name());

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use plastica_model::{
-    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
+    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, Noise, Parameters, prototypical_logits,
 };
-use plastica_rules::Credit;
 use plastica_tasks::{DataFolder, EpisodeBatch, EpisodeSource, TaskWidths, Usage};
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
@@ -213,13 +212,12 @@ impl<B: Backend> Trainer<B> {
     /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
     pub fn train_batch(&mut self, batch: &EpisodeBatch) -> Result<Tally, EvalError> {
         let keys: Vec<u64> = (0..batch.batch).map(|_| self.dropout.next_u64()).collect();
-        let (model, parameters) = (&self.config.model, &self.parameters);
-        let (objective, credit) = (self.objective, self.config.training.credit);
+        let (config, parameters, objective) = (&self.config, &self.parameters, self.objective);
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
         let shards = in_shards(batch, |shard, range| {
-            let noise = Noise::new(model.dropout, model.num_layers, &keys[range]);
-            train_shard(model, parameters, credit, objective, &shard, noise, weight)
+            let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
+            train_shard(config, parameters, objective, &shard, noise, weight)
         })?;
         let mut shards = shards.into_iter();
         let Some(Shard { mut gradients, mut tally, statistics }) = shards.next() else {
@@ -295,14 +293,13 @@ fn shard_size(batch: &EpisodeBatch) -> usize {
     fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, batch.steps)).clamp(1, SHARD)
 }
 
-/// Has a model read a batch.
+/// Has a model read a batch in evaluation.
 pub(crate) fn read<B: Backend>(
     model: &Learner<B>,
     backend: &B,
     batch: &EpisodeBatch,
-    noise: Option<Noise>,
 ) -> Result<EpisodeOutput<B>, EvalError> {
-    Ok(model.read(&EpisodeTensors::of(batch, backend)?.episodes(), noise)?)
+    Ok(model.read(&EpisodeTensors::of(batch, backend)?.episodes(), None)?)
 }
 
 /// What came of a shard.
@@ -314,9 +311,8 @@ struct Shard<B: Backend> {
 
 /// Forward and backward of a shard: the gradient of `weight` times its summed loss, and its measurements.
 fn train_shard<B: Backend>(
-    config: &ModelConfig,
+    config: &RunConfig,
     parameters: &Parameters<B>,
-    credit: Credit,
     objective: SequenceObjective,
     batch: &EpisodeBatch,
     noise: Noise,
@@ -324,9 +320,17 @@ fn train_shard<B: Backend>(
 ) -> Result<Shard<B>, EvalError> {
     let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
     let tape = Tape::new();
-    let (model, leaves) = Learner::tracked(config, parameters, credit, &tape)?;
-    let result = read(&model, first.backend(), batch, Some(noise))?;
-    let loss = objective.loss(&result.outputs, batch)?.scale(weight)?;
+    let (model, leaves) = Learner::tracked(&config.model, parameters, config.training.credit, &tape)?;
+    let tensors = EpisodeTensors::of(batch, first.backend())?;
+    let result = model.read(&tensors.episodes(), Some(noise))?;
+    let mut loss = objective.loss(&result.outputs, batch)?;
+    if let (Some(embeddings), share @ f64::MIN_POSITIVE..) =
+        (&result.embeddings, config.training.prototypical_loss)
+    {
+        let logits = prototypical_logits(embeddings, tensors.episodes().inputs, batch.output_width)?;
+        loss = loss.add(&objective.loss(&logits, batch)?.scale(share)?)?;
+    }
+    let loss = loss.scale(weight)?;
     let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain)?;
     let mut tally = Tally::default();
     objective.measure(&result.outputs, batch, &mut tally)?;

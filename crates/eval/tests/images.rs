@@ -223,6 +223,41 @@ fn a_plastic_transformer_learns_behind_its_encoder() {
 }
 
 #[test]
+fn a_prototypical_loss_trains_the_encoder_alone() {
+    let source = Bars { ways: 2, queries: 2, side: 16 };
+    let after_a_step = |prototypical_loss: f64| {
+        let mut config = config(source, ModelKind::Plastic, Rule::Hebbian, 3, 4);
+        config.training.prototypical_loss = prototypical_loss;
+        // not so that the one's gradient clips the other's
+        config.training.clip_norm = 1e9;
+        let mut trainer = trainer(&config, source).unwrap();
+        trainer.advance(&mut |_| ()).unwrap();
+        let values = trainer.parameters().iter();
+        values.map(|(name, array)| (name.to_owned(), array.to_vec().unwrap())).collect::<Vec<_>>()
+    };
+    for ((name, without), (_, with)) in after_a_step(0.0).into_iter().zip(after_a_step(1.0)) {
+        // biases of convolutions and of the last map change no distance
+        let silent = name.starts_with("encoder.conv") || name.starts_with("encoder.fc");
+        if !(silent && name.ends_with("bias")) {
+            assert_eq!(without != with, name.starts_with("encoder."), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_prototypical_loss_wants_an_encoder_behind_which_something_else_reads() {
+    let source = Bars { ways: 2, queries: 1, side: 16 };
+    for kind in [ModelKind::Plastic, ModelKind::Prototypical] {
+        let mut config = config(source, kind, Rule::None, 1, 1);
+        config.training.prototypical_loss = 0.5;
+        let message = trainer(&config, source).err().map(|error| error.to_string());
+        let expected =
+            "training.prototypical_loss is 0.5; it must be 0 but for a plastic Transformer behind an encoder";
+        assert_eq!(message.as_deref(), (kind == ModelKind::Prototypical).then_some(expected));
+    }
+}
+
+#[test]
 fn a_configuration_must_have_the_sources_images() {
     let source = Bars { ways: 2, queries: 1, side: 16 };
     let fitted = config(source, ModelKind::Plastic, Rule::Hebbian, 1, 1);

@@ -40,6 +40,24 @@ impl ModelKind {
     }
 }
 
+/// What the attention's in-projections start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionInit {
+    /// Xavier-uniform: queries, keys and values each by themselves, as published.
+    #[default]
+    Xavier,
+    /// Xavier-uniform, keys starting as the queries' copy: a step then looks at the steps that are like it from the
+    /// beginning, and need not learn first that likeness matters. They are trained apart.
+    KeysAsQueries,
+}
+
+impl AttentionInit {
+    fn is_xavier(&self) -> bool {
+        *self == AttentionInit::Xavier
+    }
+}
+
 /// The configuration of a plastic Transformer. Defaults are the published ones for the sequence tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,6 +84,9 @@ pub struct ModelConfig {
     pub aux_dim: usize,
     /// Probability of dropping an element in training, in [0, 1).
     pub dropout: f64,
+    /// What the attention's in-projections start from.
+    #[serde(skip_serializing_if = "AttentionInit::is_xavier")]
+    pub attention_init: AttentionInit,
     /// The plasticity rule.
     pub rule: Rule,
     /// η0: largest learning rate of the fast weights, in (0, 1].
@@ -90,6 +111,7 @@ impl Default for ModelConfig {
             ffn_dim: 256,
             aux_dim: 4,
             dropout: 0.1,
+            attention_init: AttentionInit::Xavier,
             rule: Rule::Hebbian,
             eta0,
             max_norm,
@@ -103,6 +125,8 @@ impl Default for ModelConfig {
 pub(crate) enum Init {
     /// Uniform in ± this.
     Uniform(f64),
+    /// Uniform in ± this, in three parts one below the other, of which the second repeats the first.
+    SecondAsFirst(f64),
     /// The same everywhere.
     Constant(f64),
 }
@@ -217,7 +241,7 @@ impl ModelConfig {
     }
 
     /// Every parameter, under its published name, in a fixed order: linear layers uniform in
-    /// ±1/sqrt(fan-in), the attention's in-projection Xavier-uniform and its biases 0, layer norms 1 and 0. An encoder's
+    /// ±1/sqrt(fan-in), the attention's in-projection as `attention_init` says and its biases 0, layer norms 1 and 0. An encoder's
     /// come first.
     pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
         let mut list = self.encoder_parameters();
@@ -240,7 +264,11 @@ impl ModelConfig {
             let at = format!("blocks.{block}");
             norm(&mut add, &format!("{at}.ln1"));
             let xavier = (6.0 / (4 * d) as f64).sqrt();
-            add(format!("{at}.self_attn.in_proj_weight"), [3 * d, d].into(), Init::Uniform(xavier));
+            let in_proj = match self.attention_init {
+                AttentionInit::Xavier => Init::Uniform(xavier),
+                AttentionInit::KeysAsQueries => Init::SecondAsFirst(xavier),
+            };
+            add(format!("{at}.self_attn.in_proj_weight"), [3 * d, d].into(), in_proj);
             add(format!("{at}.self_attn.in_proj_bias"), [3 * d].into(), Init::Constant(0.0));
             add(format!("{at}.self_attn.out_proj.weight"), [d, d].into(), fan_in(d));
             add(format!("{at}.self_attn.out_proj.bias"), [d].into(), Init::Constant(0.0));

@@ -5,7 +5,7 @@ use plastica_tensor::{Backend, Tape, Tensor};
 
 use crate::{
     Conv4, Diagnostics, EncoderStatistics, ModelConfig, ModelError, ModelKind, Noise, Parameters,
-    PlasticTransformer, Result, SequenceModel, prototypical_logits,
+    PlasticTransformer, Result, SequenceModel, SequenceOutput, prototypical_logits,
 };
 
 /// A configured model, bound to its parameters: an encoder where steps show images, and what reads its embeddings.
@@ -22,8 +22,12 @@ enum Reader<B: Backend> {
     Prototypical { classes: usize },
 }
 
-/// Embeddings and statistics of images, where there are any.
-type Encoded<B> = (Option<Tensor<B>>, Option<EncoderStatistics<B>>);
+/// Embeddings of images before their normalisation and after it, and statistics.
+struct Encoded<B: Backend> {
+    embeddings: Tensor<B>,
+    normalised: Tensor<B>,
+    statistics: Option<EncoderStatistics<B>>,
+}
 
 /// A batch of whole episodes.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub struct EpisodeOutput<B: Backend> {
     pub outputs: Tensor<B>,
     /// What plasticity did after each step, where there is any.
     pub diagnostics: Option<Diagnostics<B>>,
+    /// The images' embeddings, `[B, T, embedding_dim]`, before their normalisation; `None` without images.
+    pub embeddings: Option<Tensor<B>>,
     /// The encoder's statistics in training.
     pub statistics: Option<EncoderStatistics<B>>,
 }
@@ -90,17 +96,17 @@ impl<B: Backend> Learner<B> {
         Ok((Self { encoder, reader, training: true }, leaves))
     }
 
-    /// The embeddings of the episodes' images, `[B, T, embedding_dim]`, and in training their statistics; `None` without
-    /// images.
-    fn encode(&self, episodes: &Episodes<'_, B>) -> Result<Encoded<B>> {
+    /// What the encoder makes of the episodes' images; `None` without images.
+    fn encode(&self, episodes: &Episodes<'_, B>) -> Result<Option<Encoded<B>>> {
         let &Episodes { inputs, images, support } = episodes;
         match (&self.encoder, images) {
             (Some(encoder), Some(images)) => {
                 let (embeddings, statistics) =
                     encoder.encode_episodes(images, self.training.then_some(support))?;
-                Ok((Some(embeddings), statistics))
+                let normalised = encoder.normalise(&embeddings)?;
+                Ok(Some(Encoded { embeddings, normalised, statistics }))
             }
-            (None, None) => Ok((None, None)),
+            (None, None) => Ok(None),
             (Some(_), None) => {
                 let expected = "an image at every step beside them".to_owned();
                 Err(ModelError::Input { found: inputs.shape(), expected })
@@ -122,8 +128,8 @@ impl<B: Backend> Learner<B> {
         episodes: &Episodes<'_, B>,
     ) -> Result<Option<(&PlasticTransformer<B>, Tensor<B>)>> {
         let Reader::Plastic(model) = &self.reader else { return Ok(None) };
-        let inputs = match self.encode(episodes)?.0 {
-            Some(embeddings) => beside(&embeddings, episodes.inputs)?,
+        let inputs = match self.encode(episodes)? {
+            Some(encoded) => beside(&encoded.normalised, episodes.inputs)?,
             None => episodes.inputs.clone(),
         };
         Ok(Some((model, inputs)))
@@ -136,11 +142,16 @@ impl<B: Backend> Learner<B> {
     /// the noise is for another batch.
     pub fn read(&self, episodes: &Episodes<'_, B>, noise: Option<Noise>) -> Result<EpisodeOutput<B>> {
         let inputs = episodes.inputs;
-        let (embeddings, statistics) = self.encode(episodes)?;
-        match (&self.reader, embeddings) {
-            (Reader::Plastic(model), embeddings) => {
-                let inputs = match &embeddings {
-                    Some(embeddings) => beside(embeddings, inputs)?,
+        let (embeddings, normalised, statistics) = match self.encode(episodes)? {
+            Some(Encoded { embeddings, normalised, statistics }) => {
+                (Some(embeddings), Some(normalised), statistics)
+            }
+            None => (None, None, None),
+        };
+        match (&self.reader, normalised) {
+            (Reader::Plastic(model), normalised) => {
+                let inputs = match &normalised {
+                    Some(normalised) => beside(normalised, inputs)?,
                     None => inputs.clone(),
                 };
                 let batch = inputs.shape().first().copied().unwrap_or(0);
@@ -148,12 +159,12 @@ impl<B: Backend> Learner<B> {
                     Some(noise) => model.init_training_state(batch, noise),
                     None => model.init_state(batch),
                 };
-                let read = model.forward(&inputs, &mut state)?;
-                Ok(EpisodeOutput { outputs: read.outputs, diagnostics: read.diagnostics, statistics })
+                let SequenceOutput { outputs, diagnostics } = model.forward(&inputs, &mut state)?;
+                Ok(EpisodeOutput { outputs, diagnostics, embeddings, statistics })
             }
-            (&Reader::Prototypical { classes }, Some(embeddings)) => {
-                let outputs = prototypical_logits(&embeddings, inputs, classes)?;
-                Ok(EpisodeOutput { outputs, diagnostics: None, statistics })
+            (&Reader::Prototypical { classes }, Some(normalised)) => {
+                let outputs = prototypical_logits(&normalised, inputs, classes)?;
+                Ok(EpisodeOutput { outputs, diagnostics: None, embeddings, statistics })
             }
             (Reader::Prototypical { .. }, None) => {
                 unreachable!("a prototypical network's configuration has an encoder")

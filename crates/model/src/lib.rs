@@ -52,7 +52,7 @@ mod summary;
 mod transformer;
 
 pub use checkpoint::{Checkpoint, read_array};
-pub use config::{ModelConfig, ModelKind};
+pub use config::{AttentionInit, ModelConfig, ModelKind};
 pub use encoder::{Conv4, EmbeddingNorm, EncoderConfig, EncoderKind, EncoderStatistics};
 pub use error::{ModelError, Result};
 pub use learner::{EpisodeOutput, Episodes, Learner};

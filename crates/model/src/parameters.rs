@@ -27,16 +27,22 @@ impl<B: Backend> Parameters<B> {
     pub fn init(config: &ModelConfig, backend: &B, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.validate()?;
         let mut draw = |spec: &ParameterSpec| -> Result<Array<B>> {
-            let values: Vec<B::Elem> = match spec.init {
+            let mut uniform = |bound: f64| -> Result<Vec<B::Elem>> {
+                let uniform = Uniform::new(-bound as f32, bound as f32).map_err(|_| ModelError::Config {
+                    field: "model_dim",
+                    value: config.model_dim.to_string(),
+                    rule: "it must leave initial weights a range".into(),
+                })?;
+                Ok((0..spec.shape.len()).map(|_| B::Elem::of(f64::from(uniform.sample(rng)))).collect())
+            };
+            let values = match spec.init {
                 Init::Constant(value) => vec![B::Elem::of(value); spec.shape.len()],
-                Init::Uniform(bound) => {
-                    let uniform =
-                        Uniform::new(-bound as f32, bound as f32).map_err(|_| ModelError::Config {
-                            field: "model_dim",
-                            value: config.model_dim.to_string(),
-                            rule: "it must leave initial weights a range".into(),
-                        })?;
-                    (0..spec.shape.len()).map(|_| B::Elem::of(f64::from(uniform.sample(rng)))).collect()
+                Init::Uniform(bound) => uniform(bound)?,
+                Init::SecondAsFirst(bound) => {
+                    let mut values = uniform(bound)?;
+                    let part = values.len() / 3;
+                    values.copy_within(..part, part);
+                    values
                 }
             };
             Ok(Array::from_vec(backend, values, spec.shape)?)

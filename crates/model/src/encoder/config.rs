@@ -42,6 +42,10 @@ pub enum EmbeddingNorm {
     LayerNorm,
     /// To Euclidean norm 1.
     L2,
+    /// To Euclidean norm 1 after the running mean of all embeddings, a buffer, is taken away: directions are then told
+    /// from the mean image's, which most of a photograph's embedding is.
+    #[serde(rename = "centred-l2")]
+    CentredL2,
 }
 
 /// The configuration of an encoder of images. Defaults are the published ones; the image's shape is CIFAR's.
@@ -137,14 +141,21 @@ impl EncoderConfig {
         list
     }
 
-    /// Every buffer, which training changes otherwise than by a gradient: the running mean and variance of each block.
+    /// Every buffer, which training changes otherwise than by a gradient: the running mean and variance of each
+    /// block, and the running mean of embeddings where they are centred.
     pub(crate) fn buffers(&self) -> Vec<ParameterSpec> {
         let buffer = |block: usize, of: &str, start: f64| ParameterSpec {
             name: format!("encoder.bn{block}.running_{of}"),
             shape: [self.channels].into(),
             init: Init::Constant(start),
         };
-        (1..=BLOCKS).flat_map(|block| [buffer(block, "mean", 0.0), buffer(block, "var", 1.0)]).collect()
+        let mut list: Vec<_> =
+            (1..=BLOCKS).flat_map(|block| [buffer(block, "mean", 0.0), buffer(block, "var", 1.0)]).collect();
+        if self.norm == EmbeddingNorm::CentredL2 {
+            let name = "encoder.centre.running_mean".into();
+            list.push(ParameterSpec { name, shape: [self.embedding_dim].into(), init: Init::Constant(0.0) });
+        }
+        list
     }
 
     /// Floating-point operations of convolutions and the linear map for one image: forward, and forward and backward

@@ -4,6 +4,8 @@
 //! training, batch normalisation takes the statistics of groups of images, each group apart from the others: an
 //! episode's support images are one, its queries another, so that no query changes what is known of the support. In
 //! evaluation it takes running averages of those.
+//!
+//! Embeddings come out as the linear map gives them. [`Conv4::normalise`] makes of them what a model reads.
 
 use plastica_tensor::ops::batch_norm::BatchStatistics;
 use plastica_tensor::{Array, Backend, Element, Tape, Tensor};
@@ -32,6 +34,8 @@ pub struct Conv4<B: Backend> {
     config: EncoderConfig,
     blocks: Vec<Block<B>>,
     fc: [Tensor<B>; 2],
+    /// The running mean of embeddings, where they are centred.
+    centre: Option<Tensor<B>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct Block<B: Backend> {
 pub struct EncoderStatistics<B: Backend> {
     /// Of each block's convolution without its bias, mean and unbiased variance, both `[groups, channels]`.
     blocks: Vec<BatchStatistics<B>>,
+    /// The mean embedding, `[groups, embedding_dim]`, where embeddings are centred.
+    centre: Option<Array<B>>,
 }
 
 impl<B: Backend> Conv4<B> {
@@ -116,7 +122,10 @@ impl<B: Backend> Conv4<B> {
                 running: BatchStatistics { mean: buffer()?, variance: buffer()? },
             });
         }
-        Ok(Self { config: config.clone(), blocks, fc: [next()?, next()?] })
+        let fc = [next()?, next()?];
+        let centre =
+            (config.norm == EmbeddingNorm::CentredL2).then(&mut buffer).transpose()?.map(Tensor::from);
+        Ok(Self { config: config.clone(), blocks, fc, centre })
     }
 
     /// The configuration.
@@ -124,7 +133,8 @@ impl<B: Backend> Conv4<B> {
         &self.config
     }
 
-    /// Encodes images `[N, channels, height, width]` as in evaluation, by running statistics: `[N, embedding_dim]`.
+    /// Encodes images `[N, channels, height, width]` as in evaluation, by running statistics: `[N, embedding_dim]`, not
+    /// normalised.
     ///
     /// # Errors
     /// [`ModelError::Input`] for images of another shape.
@@ -137,9 +147,9 @@ impl<B: Backend> Conv4<B> {
         self.embed(&x)
     }
 
-    /// Encodes images `[N, channels, height, width]` as in training: `[N, embedding_dim]`. The images are in groups that
-    /// follow each other, `groups` saying how many each has; each is normalised by its own statistics, which come back
-    /// for [`update_running_statistics`](Parameters::update_running_statistics).
+    /// Encodes images `[N, channels, height, width]` as in training: `[N, embedding_dim]`, not normalised. The images are in
+    /// groups that follow each other, `groups` saying how many each has; each block normalises each group by its own
+    /// statistics, which come back for [`update_running_statistics`](Parameters::update_running_statistics).
     ///
     /// A bias of a convolution is taken away again with the mean: it has no gradient here, and is left as it is.
     ///
@@ -158,10 +168,13 @@ impl<B: Backend> Conv4<B> {
             x = y;
             blocks.push(statistics);
         }
-        Ok((self.embed(&x)?, EncoderStatistics { blocks }))
+        let embeddings = self.embed(&x)?;
+        let centre = self.centre.as_ref().map(|_| group_means(&embeddings, groups)).transpose()?;
+        Ok((embeddings, EncoderStatistics { blocks, centre }))
     }
 
-    /// Encodes the images of whole episodes, `[B, T, channels, height, width]`, in one pass: `[B, T, embedding_dim]`.
+    /// Encodes the images of whole episodes, `[B, T, channels, height, width]`, in one pass: `[B, T, embedding_dim]`, not
+    /// normalised.
     /// In training `support` says how many of an episode's images, from the first on, are its support; they are one
     /// group, the others another. In evaluation it is `None`, and no statistics come back.
     ///
@@ -201,20 +214,53 @@ impl<B: Backend> Conv4<B> {
         }
     }
 
-    /// The linear map and the embedding's norm, from `[N, H, W, C]`.
+    /// The linear map, from `[N, H, W, C]`.
     fn embed(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let [weight, bias] = &self.fc;
         let flat = x.permute(&[0, 3, 1, 2])?.reshape([x.shape()[0], self.config.flat_len()])?;
-        let embedding = flat.linear(weight, bias)?;
-        Ok(match self.config.norm {
-            EmbeddingNorm::None => embedding,
-            EmbeddingNorm::LayerNorm => embedding.normalize(LAYER_NORM_EPS)?,
-            EmbeddingNorm::L2 => {
-                let squares = embedding.square()?.sum_axis(1)?.reshape([x.shape()[0], 1])?;
-                embedding.div(&squares.shift(L2_EPS)?.sqrt()?)?
-            }
-        })
+        Ok(flat.linear(weight, bias)?)
     }
+
+    /// Embeddings `[.., embedding_dim]`, normalised each by itself as the configuration has it: what a model reads of them.
+    ///
+    /// # Errors
+    /// [`ModelError::Input`] for embeddings of another width.
+    pub fn normalise(&self, embeddings: &Tensor<B>) -> Result<Tensor<B>> {
+        let shape = embeddings.shape();
+        let width = self.config.embedding_dim;
+        if shape.last() != Some(&width) {
+            return Err(ModelError::Input { found: shape, expected: format!("embeddings [.., {width}]") });
+        }
+        match (self.config.norm, &self.centre) {
+            (EmbeddingNorm::None, _) => Ok(embeddings.clone()),
+            (EmbeddingNorm::LayerNorm, _) => Ok(embeddings.normalize(LAYER_NORM_EPS)?),
+            (EmbeddingNorm::CentredL2, Some(centre)) => to_unit_length(&embeddings.sub(centre)?),
+            (EmbeddingNorm::L2 | EmbeddingNorm::CentredL2, _) => to_unit_length(embeddings),
+        }
+    }
+}
+
+/// Rows `[.., e]`, each divided by its Euclidean norm.
+fn to_unit_length<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
+    let shape = x.shape();
+    let width = shape[shape.len() - 1];
+    let rows = shape.len() / width;
+    let squares = x.square()?.reshape([rows, width])?.sum_axis(1)?;
+    let norms = squares.shift(L2_EPS)?.sqrt()?.reshape([rows, 1])?;
+    Ok(x.reshape([rows, width])?.div(&norms)?.reshape(shape)?)
+}
+
+/// The mean row of each group of rows `[N, e]` that follow each other: `[groups, e]`, plain.
+fn group_means<B: Backend>(rows: &Tensor<B>, groups: &[usize]) -> Result<Array<B>> {
+    let total = rows.shape()[0];
+    let mut shares = vec![B::Elem::of(0.0); groups.len() * total];
+    let mut start = 0;
+    for (share, &len) in shares.chunks_exact_mut(total.max(1)).zip(groups) {
+        share[start..start + len].fill(B::Elem::of(1.0 / len as f64));
+        start += len;
+    }
+    let shares = Tensor::from_vec(rows.backend(), shares, [groups.len(), total])?;
+    Ok(shares.matmul(&rows.detach())?.array().clone())
 }
 
 impl<B: Backend> Block<B> {
@@ -243,23 +289,31 @@ impl<B: Backend> Parameters<B> {
             let bias = bias.to_vec()?;
             let zero = vec![B::Elem::of(0.0); bias.len()];
             // the statistics are of the convolution without its bias
-            for (of, groups, shift) in [("mean", &of_block.mean, &bias), ("var", &of_block.variance, &zero)] {
-                let name = format!("encoder.bn{block}.running_{of}");
-                let shape = groups.shape();
-                let buffer = match self.buffer_mut(&name) {
-                    Some(buffer) if buffer.shape()[..] == shape[1..] => buffer,
-                    _ => return Err(ModelError::MissingParameter { name, shape }),
-                };
-                let mut running = buffer.to_vec()?;
-                for group in groups.to_vec()?.chunks_exact(running.len()) {
-                    for ((running, &value), &shift) in running.iter_mut().zip(group).zip(shift) {
-                        let (keep, take) = (B::Elem::of(1.0 - MOMENTUM), B::Elem::of(MOMENTUM));
-                        *running = keep * *running + take * (value + shift);
-                    }
-                }
-                *buffer = Array::from_vec(&buffer.backend().clone(), running, buffer.shape())?;
+            self.take_in(&format!("encoder.bn{block}.running_mean"), &of_block.mean, &bias)?;
+            self.take_in(&format!("encoder.bn{block}.running_var"), &of_block.variance, &zero)?;
+        }
+        if let Some(centre) = &statistics.centre {
+            let zero = vec![B::Elem::of(0.0); centre.shape()[1]];
+            self.take_in("encoder.centre.running_mean", centre, &zero)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the buffer of this name `[C]` take in `groups` `[groups, C]` one after the other, each moved by `shift`.
+    fn take_in(&mut self, name: &str, groups: &Array<B>, shift: &[B::Elem]) -> Result<()> {
+        let shape = groups.shape();
+        let buffer = match self.buffer_mut(name) {
+            Some(buffer) if buffer.shape()[..] == shape[1..] => buffer,
+            _ => return Err(ModelError::MissingParameter { name: name.to_owned(), shape }),
+        };
+        let mut running = buffer.to_vec()?;
+        for group in groups.to_vec()?.chunks_exact(running.len()) {
+            for ((running, &value), &shift) in running.iter_mut().zip(group).zip(shift) {
+                let (keep, take) = (B::Elem::of(1.0 - MOMENTUM), B::Elem::of(MOMENTUM));
+                *running = keep * *running + take * (value + shift);
             }
         }
+        *buffer = Array::from_vec(&buffer.backend().clone(), running, buffer.shape())?;
         Ok(())
     }
 }

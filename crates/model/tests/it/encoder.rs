@@ -1,11 +1,14 @@
 //! Conv-4 against loops, differences and hand computation; its buffers in checkpoints; the prototypical network.
 
 use plastica_model::{
-    Checkpoint, Conv4, EmbeddingNorm, EncoderConfig, Episodes, Learner, ModelConfig, ModelKind, Noise,
-    Parameters, prototypical_logits,
+    AttentionInit, Checkpoint, Conv4, EmbeddingNorm, EncoderConfig, Episodes, Learner, ModelConfig,
+    ModelKind, Noise, Parameters, prototypical_logits,
 };
 use plastica_rules::{Credit, Rule};
 use plastica_tensor::{Array, Cpu, GradMode, Tape, Tensor, grad};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::support::{distance, perturbed, random, small, uniform, wide};
 
@@ -137,14 +140,18 @@ fn it_is_the_nested_loops() {
 
 #[test]
 fn derivatives_are_differences() {
-    for norm in [EmbeddingNorm::None, EmbeddingNorm::LayerNorm, EmbeddingNorm::L2] {
+    for norm in [EmbeddingNorm::None, EmbeddingNorm::LayerNorm, EmbeddingNorm::L2, EmbeddingNorm::CentredL2] {
         let config = EncoderConfig { norm, ..encoder([2, 17, 16], 3) };
-        let parameters = perturbed(&alone(config.clone()), &CPU, 5);
+        let mut parameters = perturbed(&alone(config.clone()), &CPU, 5);
+        // off zero, so that a centre is somewhere
+        let seen = random(&CPU, [4, 2, 17, 16], 4);
+        let (_, statistics) = Conv4::new(&config, &parameters).unwrap().encode_groups(&seen, &[4]).unwrap();
+        parameters.update_running_statistics(&statistics).unwrap();
         let images = random(&CPU, [3, 2, 17, 16], 6);
         let projection = random(&CPU, [3, 4], 7);
         let loss = |conv4: &Conv4<F64>| {
             let embeddings = conv4.encode_groups(&images, &[1, 2]).unwrap().0;
-            embeddings.mul(&projection).unwrap().sum().unwrap()
+            conv4.normalise(&embeddings).unwrap().mul(&projection).unwrap().sum().unwrap()
         };
         let tape = Tape::new();
         let (conv4, leaves) = Conv4::tracked(&config, &parameters, &tape).unwrap();
@@ -206,6 +213,50 @@ fn a_query_changes_nothing_of_the_support() {
     let one = support.slice(0, 0, 1).unwrap();
     let alone = conv4.encode_episodes(&one, Some(2)).unwrap().0;
     assert_eq!(wide(alone.array()), first.0[..8]);
+}
+
+#[test]
+fn a_centred_embedding_is_a_direction_from_the_running_mean() {
+    let config = EncoderConfig { norm: EmbeddingNorm::CentredL2, ..encoder([1, 16, 16], 3) };
+    let mut parameters = perturbed(&alone(config.clone()), &CPU, 30);
+    let conv4 = Conv4::new(&config, &parameters).unwrap();
+    let images = random(&CPU, [5, 1, 16, 16], 31);
+    let (embeddings, statistics) = conv4.encode_groups(&images, &[2, 3]).unwrap();
+    parameters.update_running_statistics(&statistics).unwrap();
+    let rows = wide(embeddings.array());
+    let mean = |from: usize, to: usize, i: usize| {
+        (from..to).map(|row| rows[4 * row + i]).sum::<f64>() / (to - from) as f64
+    };
+    let centre: Vec<f64> = (0..4).map(|i| 0.1 * (0.9 * mean(0, 2, i) + mean(2, 5, i))).collect();
+    assert!(distance(&wide(array(&parameters, "encoder.centre.running_mean")), &centre) < 1e-12);
+    let normalised = Conv4::new(&config, &parameters).unwrap().normalise(&embeddings).unwrap();
+    for (row, found) in rows.chunks(4).zip(wide(normalised.array()).chunks(4)) {
+        let from_centre: Vec<f64> = row.iter().zip(&centre).map(|(x, c)| x - c).collect();
+        let norm = from_centre.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let expected: Vec<f64> = from_centre.iter().map(|x| x / norm).collect();
+        assert!(distance(found, &expected) < 1e-9, "{found:?} for {expected:?}");
+    }
+    let message = conv4.normalise(&random(&CPU, [2, 3], 1)).unwrap_err().to_string();
+    assert_eq!(message, "the model was given an input of shape [2, 3]: it reads embeddings [.., 4]");
+}
+
+#[test]
+fn keys_can_start_as_queries() {
+    let init = |attention_init| {
+        let config = ModelConfig { attention_init, ..small(Rule::None) };
+        Parameters::init(&config, &CPU, &mut ChaCha8Rng::seed_from_u64(1)).unwrap()
+    };
+    let (apart, alike) = (init(AttentionInit::Xavier), init(AttentionInit::KeysAsQueries));
+    for ((name, apart), (_, alike)) in apart.iter().zip(alike.iter()) {
+        let (apart, alike) = (wide(apart), wide(alike));
+        if name.ends_with("in_proj_weight") {
+            let part = apart.len() / 3;
+            assert_eq!((&alike[..part], &alike[part..2 * part]), (&apart[..part], &apart[..part]), "{name}");
+            assert_eq!(alike[2 * part..], apart[2 * part..], "{name}");
+        } else {
+            assert_eq!(alike, apart, "{name}");
+        }
+    }
 }
 
 #[test]
