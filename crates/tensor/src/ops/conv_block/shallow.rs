@@ -63,8 +63,9 @@ impl Shallow {
         tap / PLACES * self.plane + place / 3 * self.line + place % 3
     }
 
+    /// Elements of a padded image, and of a register behind it, which is read but not used.
     fn padded_len(&self) -> usize {
-        self.sizes.inputs * self.plane
+        self.sizes.inputs * self.plane + LANES
     }
 
     fn input_len(&self) -> usize {
@@ -312,41 +313,45 @@ kernel! {
         let (taps, height, width) = (sums.len(), s.sizes.height, s.sizes.width);
         let row = |tap: usize, row: usize| &padded[s.offset(tap) + row * s.line..][..width];
         for a in 0..taps {
+            // a register's worth of each row at a time, the last with zeros
+            let of_row = |i: usize, at: usize| {
+                let mut p = [E::zero(); LANES];
+                let row = &row(a, i)[at..];
+                match row.first_chunk::<LANES>() {
+                    Some(row) => p = *row,
+                    None => p[..row.len()].copy_from_slice(row),
+                }
+                p
+            };
+            // the pixels themselves, and with three taps that lie beside each other
             let mut sum = 0.0;
-            for i in 0..height {
-                sum += row(a, i).iter().copied().sum::<E>().wide();
-            }
-            sums[a] = sum;
-            // three taps that lie beside each other
             for b in (a / 3 * 3..taps).step_by(3) {
                 let mut total = [0.0_f64; 3];
                 for first in (0..height).step_by(ROWS) {
                     let mut lanes = [[E::zero(); LANES]; 3];
-                    let mut rest = [E::zero(); 3];
+                    let mut ones = [E::zero(); LANES];
                     for i in first..(first + ROWS).min(height) {
-                        let p = row(a, i);
-                        let q = &padded[s.offset(b) + i * s.line..][..width + 2];
-                        let whole = width / LANES * LANES;
-                        for at in (0..whole).step_by(LANES) {
-                            let (p, q) = (&p[at..at + LANES], &q[at..at + LANES + 2]);
+                        let q = &padded[s.offset(b) + i * s.line..];
+                        for at in (0..width).step_by(LANES) {
+                            let (p, q) = (of_row(i, at), &q[at..at + LANES + 2]);
                             for l in 0..LANES {
                                 for (t, lanes) in lanes.iter_mut().enumerate() {
                                     lanes[l] = fma::<E, FUSED>(p[l], q[l + t], lanes[l]);
                                 }
-                            }
-                        }
-                        for at in whole..width {
-                            for (t, rest) in rest.iter_mut().enumerate() {
-                                *rest = fma::<E, FUSED>(p[at], q[at + t], *rest);
+                                ones[l] += p[l];
                             }
                         }
                     }
-                    for ((total, lanes), rest) in total.iter_mut().zip(&lanes).zip(rest) {
-                        *total += (lanes.iter().copied().sum::<E>() + rest).wide();
+                    for (total, lanes) in total.iter_mut().zip(&lanes) {
+                        *total += lanes.iter().copied().sum::<E>().wide();
+                    }
+                    if b / 3 == a / 3 {
+                        sum += ones.iter().copied().sum::<E>().wide();
                     }
                 }
                 products[a * taps + b..][..3].copy_from_slice(&total);
             }
+            sums[a] = sum;
         }
     }
 }
