@@ -700,7 +700,7 @@ fn a_block_of_an_encoder() {
         Ok((y, [statistics.mean, statistics.variance].map(Real::from)))
     };
     // few channels and many, whole registers of them and not, odd edges, runs of images and parts of one
-    let shapes: [([usize; 3], usize, &[usize]); 9] = [
+    let shapes: [([usize; 3], usize, &[usize]); 10] = [
         ([4, 4, 1], 1, &[2]),
         ([5, 6, 3], 4, &[1, 2]),
         ([7, 3, 7], 35, &[3, 1]),
@@ -710,6 +710,7 @@ fn a_block_of_an_encoder() {
         ([2, 2, 64], 64, &[1, 18]),
         ([16, 16, 32], 40, &[1, 1]),
         ([9, 9, 3], 64, &[9, 1]),
+        ([19, 37, 2], 64, &[2, 9]),
     ];
     for ([height, width, inputs], outputs, groups) in shapes {
         let images = groups.iter().sum();

@@ -209,6 +209,10 @@ impl<B: Backend> Conv4<B> {
     /// `[N, C, H, W]` to `[N, H, W, C]`.
     fn channels_last(&self, images: &Tensor<B>) -> Result<Tensor<B>> {
         match &images.shape()[..] {
+            // one channel lies the same either way
+            &[count, 1, height, width] if [1, height, width] == self.config.image => {
+                Ok(images.reshape([count, height, width, 1])?)
+            }
             [_, image @ ..] if image == self.config.image => Ok(images.permute(&[0, 2, 3, 1])?),
             _ => Err(self.wrong_input(images, "N")),
         }

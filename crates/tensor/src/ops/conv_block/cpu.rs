@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::aligned::{Aligned, with_scratch};
 use super::lowering::Lowering;
+use super::shallow::Shallow;
 use super::stage::{moments, pool, pool_only, sums, unpool};
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes, ConvBlockKernels, FusedBlock};
 use crate::Result;
@@ -12,7 +13,7 @@ use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 
 /// Images that one thread takes. Sums over images are made by run, and then in the runs' order, so that bits don't
 /// depend on how many threads there are.
-const RUN: usize = 8;
+pub(super) const RUN: usize = 8;
 
 impl<E: CpuElement> ConvBlockKernels for Cpu<E> {
     fn fused_block(&self) -> Option<&dyn FusedBlock<CpuBuffer<E>>> {
@@ -23,6 +24,9 @@ impl<E: CpuElement> ConvBlockKernels for Cpu<E> {
 impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
     fn forward(&self, block: &BlockInput<'_, CpuBuffer<E>>) -> Result<BlockForward<CpuBuffer<E>>> {
         let BlockInput { x, groups, sizes, .. } = *block;
+        if let Some(shallow) = Shallow::of(sizes) {
+            return Ok(shallow.forward(block));
+        }
         let (plan, channels) = (Plan::of(sizes), sizes.outputs);
         let u = plan.lowering.lower_kernel(block.weight.as_slice());
         let mut of_images = CpuBuffer::build(sizes.images * 2 * channels, |_| {});
@@ -66,24 +70,12 @@ impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
         input: bool,
     ) -> Result<BlockGrad<CpuBuffer<E>>> {
         let BlockInput { x, groups, sizes, .. } = *block;
+        if let Some(shallow) = Shallow::of(sizes) {
+            return Ok(shallow.backward(block, forward, grad, input));
+        }
         let (plan, channels) = (Plan::of(sizes), sizes.outputs);
-        let (mean, variance) = (forward.mean.as_slice(), forward.variance.as_slice());
-        let normal = Normal::of(mean, variance, block);
+        let (normal, slopes) = slopes(block, forward, grad);
         let group_of = group_of_images(groups);
-        let mut of_images = CpuBuffer::zeros(sizes.images * 2 * channels);
-        let images = of_images
-            .make_mut()
-            .par_chunks_mut(2 * channels)
-            .zip(forward.peaks.as_slice().par_chunks(plan.pooled))
-            .zip(grad.as_slice().par_chunks(plan.pooled))
-            .zip(&group_of);
-        images.for_each(|(((both, peaks), grad), &group)| {
-            let (sum, along) = both.split_at_mut(channels);
-            let at = || group * channels..(group + 1) * channels;
-            let by = (&normal.scale[at()], &normal.shift[at()], &mean[at()], &normal.r[at()]);
-            sums(peaks, grad, by, sum, along);
-        });
-        let slopes = Slopes::of(of_images.as_slice(), mean, &normal, groups, plan.pixels);
         let lowering = &plan.lowering;
         let u = lowering.lower_kernel(block.weight.as_slice());
         let transposed = input.then(|| lowering.transposed(&u));
@@ -132,6 +124,10 @@ impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
         shift: &CpuBuffer<E>,
         sizes: BlockSizes,
     ) -> Result<CpuBuffer<E>> {
+        if let Some(shallow) = Shallow::of(sizes) {
+            let [x, weight, scale, shift] = [x, weight, scale, shift].map(CpuBuffer::as_slice);
+            return Ok(shallow.by(x, weight, scale, shift));
+        }
         let plan = Plan::of(sizes);
         let u = plan.lowering.lower_kernel(weight.as_slice());
         Ok(CpuBuffer::build(sizes.images * plan.pooled, |pooled| {
@@ -189,19 +185,12 @@ impl Plan {
         let l = &self.lowering;
         let count = l.together().min(x.len() / self.input);
         let (v_len, m_len) = (l.matrices * l.rows * l.inner, l.matrices * l.rows * l.outer);
-        let direct = l.matrices == 1;
-        let m_scratch = if direct { 0 } else { count * m_len };
-        with_scratch([l.padded_len(), count * v_len, m_scratch], |[padded, v, m]| {
+        with_scratch([l.padded_len(), count * v_len, count * m_len], |[padded, v, m]| {
             for (x, y) in x.chunks(count * self.input).zip(y.chunks_mut(count * self.convolved)) {
                 let images = x.len() / self.input;
                 let v = &mut v[..images * v_len];
                 for (i, x) in x.chunks_exact(self.input).enumerate() {
                     l.lower(x, padded, v, i);
-                }
-                if direct {
-                    // one matrix, whose rows are the pixels
-                    l.products(v, u, y);
-                    continue;
                 }
                 let m = &mut m[..images * m_len];
                 l.products(v, u, m);
@@ -249,7 +238,7 @@ impl Plan {
 }
 
 /// The number of each image's group.
-fn group_of_images(groups: &[usize]) -> Vec<usize> {
+pub(super) fn group_of_images(groups: &[usize]) -> Vec<usize> {
     groups.iter().enumerate().flat_map(|(group, &images)| std::iter::repeat_n(group, images)).collect()
 }
 
@@ -278,15 +267,15 @@ fn of_groups<E: CpuElement>(
 }
 
 /// Batch normalisation as a scale and a shift of each channel in each group.
-struct Normal<E> {
+pub(super) struct Normal<E> {
     /// `1/sqrt(variance + eps)`
     r: Vec<E>,
-    scale: Vec<E>,
-    shift: Vec<E>,
+    pub scale: Vec<E>,
+    pub shift: Vec<E>,
 }
 
 impl<E: CpuElement> Normal<E> {
-    fn of(mean: &[E], variance: &[E], block: &BlockInput<'_, CpuBuffer<E>>) -> Self {
+    pub fn of(mean: &[E], variance: &[E], block: &BlockInput<'_, CpuBuffer<E>>) -> Self {
         let r: Vec<E> = variance.iter().map(|&v| E::one() / (v + E::of(block.eps)).sqrt()).collect();
         let gammas = block.gamma.as_slice().iter().cycle();
         let betas = block.beta.as_slice().iter().cycle();
@@ -297,11 +286,11 @@ impl<E: CpuElement> Normal<E> {
 }
 
 /// The way back through batch normalisation: `dy = scale g + slope y + offset`, and the gradients by γ and β.
-struct Slopes<E> {
-    slope: Vec<E>,
-    offset: Vec<E>,
-    gamma: Vec<E>,
-    beta: Vec<E>,
+pub(super) struct Slopes<E> {
+    pub slope: Vec<E>,
+    pub offset: Vec<E>,
+    pub gamma: Vec<E>,
+    pub beta: Vec<E>,
 }
 
 impl<E: CpuElement> Slopes<E> {
@@ -330,10 +319,40 @@ impl<E: CpuElement> Slopes<E> {
     }
 }
 
-/// The sum of equally long parts, in order.
-fn sum_of_runs<E: CpuElement>(mut parts: CpuBuffer<E>, len: usize) -> CpuBuffer<E> {
+/// The way back through the pooling and, as far as it does not go by pixel, batch normalisation.
+pub(super) fn slopes<E: CpuElement>(
+    block: &BlockInput<'_, CpuBuffer<E>>,
+    forward: &BlockForward<CpuBuffer<E>>,
+    grad: &CpuBuffer<E>,
+) -> (Normal<E>, Slopes<E>) {
+    let BlockSizes { images, height, width, outputs: channels, .. } = block.sizes;
+    let pooled = (height / 2) * (width / 2) * channels;
+    let (mean, variance) = (forward.mean.as_slice(), forward.variance.as_slice());
+    let normal = Normal::of(mean, variance, block);
+    let group_of = group_of_images(block.groups);
+    let mut of_images = CpuBuffer::zeros(images * 2 * channels);
+    let work = of_images
+        .make_mut()
+        .par_chunks_mut(2 * channels)
+        .zip(forward.peaks.as_slice().par_chunks(pooled))
+        .zip(grad.as_slice().par_chunks(pooled))
+        .zip(&group_of);
+    work.for_each(|(((both, peaks), grad), &group)| {
+        let (sum, along) = both.split_at_mut(channels);
+        let at = || group * channels..(group + 1) * channels;
+        let by = (&normal.scale[at()], &normal.shift[at()], &mean[at()], &normal.r[at()]);
+        sums(peaks, grad, by, sum, along);
+    });
+    let slopes = Slopes::of(of_images.as_slice(), mean, &normal, block.groups, height * width);
+    (normal, slopes)
+}
+
+/// The sum of equally long parts, in order; of none, zero.
+pub(super) fn sum_of_runs<E: CpuElement>(mut parts: CpuBuffer<E>, len: usize) -> CpuBuffer<E> {
     CpuBuffer::build(len, |sum| {
-        let (first, others) = parts.make_mut().split_at(len);
+        let Some((first, others)) = parts.make_mut().split_at_checked(len) else {
+            return sum.fill(E::zero());
+        };
         sum.copy_from_slice(first);
         for part in others.chunks_exact(len) {
             sum.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);

@@ -3,22 +3,18 @@
 //! Of many channels, by Winograd's F(2×2, 3×3) (Lavin and Gray, arXiv 1509.09308): a tile of 2×2 results comes from
 //! the 4×4 pixels around it. `V = Bᵀ d B` of the pixels, `U = G w Gᵀ` of the kernel and `Y = Aᵀ M A` of their products
 //! `M = U ∘ V`: 16 products of tiles with a matrix `[in, out]`, 16 multiplications where 36 would be needed. Of few
-//! channels, such as an image's three, the transforms would cost more than they save: the pixels under the kernel are
-//! written out beside each other, one product with a matrix `[9 in, out]`.
+//! channels the transforms would cost more than they save; such blocks are [`shallow`](super::shallow).
 //!
-//! Both are linear in the image and in the kernel, so the backward is made of the transposed steps.
+//! All of it is linear in the image and in the kernel, so the backward is made of the transposed steps.
 
 use super::BlockSizes;
 use super::aligned::Aligned;
-use super::products::{TALL, add_transposed, rows_times};
+use super::products::{add_transposed, rows_times};
 use crate::cpu::CpuElement;
 use crate::cpu::simd::kernel;
 
 /// Channels that are transformed together. What is transformed has a multiple of it, the rest being zeros.
 const LANES: usize = 16;
-
-/// Input channels from which Winograd's way is taken.
-const MANY: usize = 8;
 
 /// Rows of the matrices to gather from several images, where one has fewer.
 const ROWS: usize = 64;
@@ -27,8 +23,6 @@ const ROWS: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lowering {
     sizes: BlockSizes,
-    /// Whether by Winograd's way.
-    winograd: bool,
     /// Number of matrices.
     pub matrices: usize,
     /// Rows that an image has in each.
@@ -42,13 +36,9 @@ pub(super) struct Lowering {
 impl Lowering {
     pub fn of(sizes: BlockSizes) -> Self {
         let BlockSizes { height, width, inputs, outputs, .. } = sizes;
-        if inputs < MANY {
-            let (rows, inner) = (height * width, (9 * inputs).next_multiple_of(TALL));
-            return Self { sizes, winograd: false, matrices: 1, rows, inner, outer: outputs };
-        }
         let rows = height.div_ceil(2) * width.div_ceil(2);
         let (inner, outer) = (inputs.next_multiple_of(LANES), outputs.next_multiple_of(LANES));
-        Self { sizes, winograd: true, matrices: 16, rows, inner, outer }
+        Self { sizes, matrices: 16, rows, inner, outer }
     }
 
     /// Images to lower together.
@@ -69,12 +59,8 @@ impl Lowering {
 
     /// Rows, columns and channels of an image with its border: of as many rows and columns as the tiles reach.
     fn padded(&self) -> [usize; 3] {
-        let BlockSizes { height, width, inputs, .. } = self.sizes;
-        if self.winograd {
-            [height.next_multiple_of(2) + 2, width.next_multiple_of(2) + 2, self.inner]
-        } else {
-            [height + 2, width + 2, inputs]
-        }
+        let BlockSizes { height, width, .. } = self.sizes;
+        [height.next_multiple_of(2) + 2, width.next_multiple_of(2) + 2, self.inner]
     }
 
     /// U: for each matrix `[inner, outer]`, from the weight `[out, in, 3, 3]`.
@@ -87,22 +73,16 @@ impl Lowering {
         u.fill(E::zero());
         for (i, w) in weight.as_chunks::<9>().0.iter().enumerate() {
             let (to, from) = (i / inputs, i % inputs);
-            if self.winograd {
-                let columns = by_columns(*w, |[a, b, c]| {
-                    let (sum, half) = (a + c, E::of(0.5));
-                    [a, (sum + b) * half, (sum - b) * half, c]
-                });
-                let rows = columns.map(|[a, b, c]| {
-                    let (sum, half) = (a + c, E::of(0.5));
-                    [a, (sum + b) * half, (sum - b) * half, c]
-                });
-                for (m, &value) in rows.as_flattened().iter().enumerate() {
-                    u[(m * self.inner + from) * self.outer + to] = value;
-                }
-            } else {
-                for (tap, &w) in w.iter().enumerate() {
-                    u[(tap * inputs + from) * self.outer + to] = w;
-                }
+            let columns = by_columns(*w, |[a, b, c]| {
+                let (sum, half) = (a + c, E::of(0.5));
+                [a, (sum + b) * half, (sum - b) * half, c]
+            });
+            let rows = columns.map(|[a, b, c]| {
+                let (sum, half) = (a + c, E::of(0.5));
+                [a, (sum + b) * half, (sum - b) * half, c]
+            });
+            for (m, &value) in rows.as_flattened().iter().enumerate() {
+                u[(m * self.inner + from) * self.outer + to] = value;
             }
         }
     }
@@ -112,20 +92,15 @@ impl Lowering {
         let inputs = self.sizes.inputs;
         for (i, w) in weight.as_chunks_mut::<9>().0.iter_mut().enumerate() {
             let (to, from) = (i / inputs, i % inputs);
-            if self.winograd {
-                let at = |m: usize| du[(m * self.inner + from) * self.outer + to];
-                let fold = |[a, b, c, d]: [E; 4]| {
-                    let (sum, half) = ((b + c) * E::of(0.5), (b - c) * E::of(0.5));
-                    [a + sum, half, sum + d]
-                };
-                let rows: [[E; 3]; 4] = std::array::from_fn(|r| fold(std::array::from_fn(|c| at(4 * r + c))));
-                for c in 0..3 {
-                    let column = fold(rows.map(|row| row[c]));
-                    (0..3).for_each(|r| w[3 * r + c] = column[r]);
-                }
-            } else {
-                let at = |tap: usize| du[(tap * inputs + from) * self.outer + to];
-                *w = std::array::from_fn(at);
+            let at = |m: usize| du[(m * self.inner + from) * self.outer + to];
+            let fold = |[a, b, c, d]: [E; 4]| {
+                let (sum, half) = ((b + c) * E::of(0.5), (b - c) * E::of(0.5));
+                [a + sum, half, sum + d]
+            };
+            let rows: [[E; 3]; 4] = std::array::from_fn(|r| fold(std::array::from_fn(|c| at(4 * r + c))));
+            for c in 0..3 {
+                let column = fold(rows.map(|row| row[c]));
+                (0..3).for_each(|r| w[3 * r + c] = column[r]);
             }
         }
     }
@@ -145,12 +120,7 @@ impl Lowering {
                 }
             }
         }
-        if self.winograd {
-            input_tiles(padded, v, self.tiles(v.len(), place, self.inner));
-        } else {
-            let v = &mut v[place * self.rows * self.inner..][..self.rows * self.inner];
-            patches(padded, v, self.inner, width, inputs);
-        }
+        input_tiles(padded, v, self.tiles(v.len(), place, self.inner));
     }
 
     /// The transposed of [`lower`](Self::lower): an image's gradient from that of its rows in V.
@@ -158,12 +128,7 @@ impl Lowering {
         let [_, columns, channels] = self.padded();
         let BlockSizes { width, inputs, .. } = self.sizes;
         padded.fill(E::zero());
-        if self.winograd {
-            add_input_tiles(dv, padded, self.tiles(dv.len(), place, self.inner));
-        } else {
-            let dv = &dv[place * self.rows * self.inner..][..self.rows * self.inner];
-            add_patches(dv, padded, self.inner, width, inputs);
-        }
+        add_input_tiles(dv, padded, self.tiles(dv.len(), place, self.inner));
         let lines = padded.chunks_exact(columns * channels).skip(1);
         for (line, x) in lines.zip(dx.chunks_exact_mut(width * inputs)) {
             for (pixel, x) in line[channels..].chunks_exact(channels).zip(x.chunks_exact_mut(inputs)) {
@@ -174,20 +139,12 @@ impl Lowering {
 
     /// An image's result from its rows in M `[matrices, total, outer]`.
     pub fn raise<E: CpuElement>(&self, m: &[E], y: &mut [E], place: usize) {
-        if self.winograd {
-            output_tiles(m, y, self.tiles(m.len(), place, self.outer), self.result());
-        } else {
-            y.copy_from_slice(&m[place * y.len()..][..y.len()]);
-        }
+        output_tiles(m, y, self.tiles(m.len(), place, self.outer), self.result());
     }
 
     /// The transposed of [`raise`](Self::raise): the gradient of an image's rows in M from that of its result.
     pub fn unraise<E: CpuElement>(&self, dy: &[E], dm: &mut [E], place: usize) {
-        if self.winograd {
-            output_slopes(dy, dm, self.tiles(dm.len(), place, self.outer), self.result());
-        } else {
-            dm[place * dy.len()..][..dy.len()].copy_from_slice(dy);
-        }
+        output_slopes(dy, dm, self.tiles(dm.len(), place, self.outer), self.result());
     }
 
     fn result(&self) -> [usize; 3] {
@@ -431,31 +388,5 @@ fn get<E: CpuElement>(pixel: &[E], c: usize, lanes: &mut [E; LANES]) {
     } else {
         let rest = pixel.len() - c;
         lanes[..rest].copy_from_slice(&pixel[c..]);
-    }
-}
-
-/// The pixels under the kernel at each place of a padded image, a row of `inner` each, the rest of it zeros.
-fn patches<E: CpuElement>(padded: &[E], v: &mut [E], inner: usize, width: usize, channels: usize) {
-    let (line, run) = ((width + 2) * channels, 3 * channels);
-    for (i, patch) in v.chunks_exact_mut(inner).enumerate() {
-        let corner = i / width * line + i % width * channels;
-        let (patch, rest) = patch.split_at_mut(3 * run);
-        for (a, part) in patch.chunks_exact_mut(run).enumerate() {
-            let pixels = &padded[corner + a * line..][..run];
-            part.iter_mut().zip(pixels).for_each(|(part, &pixel)| *part = pixel);
-        }
-        rest.fill(E::zero());
-    }
-}
-
-/// The transposed of `patches`.
-fn add_patches<E: CpuElement>(v: &[E], padded: &mut [E], inner: usize, width: usize, channels: usize) {
-    let (line, run) = ((width + 2) * channels, 3 * channels);
-    for (i, patch) in v.chunks_exact(inner).enumerate() {
-        let corner = i / width * line + i % width * channels;
-        for (a, part) in patch[..3 * run].chunks_exact(run).enumerate() {
-            let pixels = &mut padded[corner + a * line..][..run];
-            pixels.iter_mut().zip(part).for_each(|(pixel, &part)| *pixel += part);
-        }
     }
 }

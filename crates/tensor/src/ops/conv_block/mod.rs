@@ -16,6 +16,7 @@ mod aligned;
 mod cpu;
 mod lowering;
 mod products;
+mod shallow;
 mod stage;
 
 /// Sizes of a block: `x [images, height, width, inputs]` to `[images, ⌊height/2⌋, ⌊width/2⌋, outputs]`.
@@ -50,7 +51,7 @@ impl BlockSizes {
 pub struct BlockForward<Buffer> {
     /// The result.
     pub pooled: Buffer,
-    /// The convolution's result.
+    /// The convolution's result; of no elements where the backward makes it again.
     pub convolved: Buffer,
     /// For each element of the result, the convolution's element that it comes from.
     pub peaks: Buffer,

@@ -11,7 +11,7 @@ const LANES: usize = 16;
 const WIDE: usize = 2 * LANES;
 
 /// Rows of a tile: their sums stay in registers.
-pub(super) const TALL: usize = 8;
+const TALL: usize = 8;
 
 /// `sums += a b`, sums `R × WIDE`: a's element (r, i) lies at `r ra + i ca`, b's row i at `i n`.
 ///
