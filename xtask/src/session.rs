@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
-use plastica_eval::{Event, Note};
+use plastica_eval::{EvalError, Event, Note};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -62,6 +62,22 @@ impl Signals {
         eprintln!("stopped by {name}: {how_to_go_on}");
         Failure::Stopped { signal: signal as u8 }
     }
+}
+
+/// A run's outcome; a failure says how to go on where its state has been saved.
+///
+/// # Errors
+/// The outcome's.
+pub fn with_way_on<T>(
+    outcome: Result<T, EvalError>,
+    saved: impl FnOnce() -> bool,
+    how_to_go_on: &str,
+) -> anyhow::Result<T> {
+    outcome.map_err(|error| {
+        let way =
+            if saved() { format!("; {how_to_go_on} goes on from what was saved") } else { String::new() };
+        anyhow!("{:#}{way}", anyhow::Error::new(error))
+    })
 }
 
 /// What is told of runs: episodes advance the progress, notes are lines on standard error.

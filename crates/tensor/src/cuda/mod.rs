@@ -27,16 +27,22 @@ use dfdx::tensor::CudaError;
 use crate::{Result, Storage, TensorError};
 
 mod buffer;
+mod card;
 mod host;
 mod module;
 mod strided;
 
 pub use buffer::CudaBuffer;
 pub(crate) use buffer::Slice;
+pub use card::Memory;
 pub(crate) use module::{elements, grid, groups};
 pub(crate) use strided::Strided;
 
 use buffer::Pool;
+
+/// Times as much work as a core takes at once: what a launch costs is paid once for all of it. A batch of some hundreds
+/// of episodes is then one part, and fits into the memory of every card that is worth its while.
+const BREADTH: usize = 64;
 
 /// A CUDA device, computing with `f32`. Cloning shares it; it may be used by several threads.
 #[derive(Clone)]
@@ -84,7 +90,8 @@ impl Cuda {
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
-        let name = format!("cuda:{ordinal} (sm_{major}{minor}, f32)");
+        let product = card::product(&handle).map_err(by_driver)?;
+        let name = format!("cuda:{ordinal} (sm_{major}{minor}, f32, {product})");
         Ok(Self(Arc::new(Device { ordinal, name, handle, blas: Arc::new(blas), pool })))
     }
 
@@ -176,6 +183,14 @@ impl Storage for Cuda {
             // SAFETY: fill(out, value, len) writes `len` elements, as many as `out` has
             unsafe { self.launch("fill", elements(len), (out, value, len as u32)) }
         })
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Cuda::synchronize(self)
+    }
+
+    fn breadth(&self) -> usize {
+        BREADTH
     }
 }
 
