@@ -29,6 +29,8 @@ use crate::{Result, Storage, TensorError};
 mod buffer;
 mod card;
 mod host;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod libraries;
 mod module;
 mod strided;
 
@@ -74,6 +76,8 @@ impl Cuda {
                 error.0
             ))
         };
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        libraries::load().map_err(failed)?;
         // dfdx and cudarc panic where there is no driver or no such device, so both are asked for first
         cudarc::driver::result::init().map_err(absent)?;
         let count = cudarc::driver::result::device::get_count().map_err(absent)?;
