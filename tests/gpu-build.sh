@@ -8,7 +8,7 @@ cd "$root"
 
 # The one executable that a cargo command builds.
 built() {
-    "$@" --release --features cuda --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+    "$@" --profile release --features cuda --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
 collect() {
@@ -21,4 +21,5 @@ collect() {
 collect xtask cargo build --package xtask
 collect tensor-tests cargo test --no-run --package plastica-tensor --test cuda
 collect model-tests cargo test --no-run --package plastica-tests --test it
+collect rates cargo bench --no-run --package plastica-tensor --bench cuda
 ls -l "$into"

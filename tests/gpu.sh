@@ -6,7 +6,7 @@
 #   --out    where full outputs go, a file a step; a temporary folder unless given
 #   --peer   a PyTorch script to time beside ours, that takes --device, --rule, --credit, --batch and --steps, and
 #            --compile; its last line goes into the table
-#   --only   some of: tests, determinism, devices, throughput, images, latency, study, fast, peer, sanitizer
+#   --only   some of: tests, determinism, devices, throughput, images, latency, study, rates, peer, sanitizer
 #
 # Exit status: 0 if every step went well, 1 otherwise.
 set -uo pipefail
@@ -19,7 +19,7 @@ usage() {
 [ $# -ge 1 ] && [ -x "$1/xtask" ] || usage
 bin="$(cd "$1" && pwd)"
 shift
-out="" peer="" only="tests,determinism,devices,throughput,images,latency,study,fast,peer,sanitizer"
+out="" peer="" only="tests,determinism,devices,throughput,images,latency,study,rates,peer,sanitizer"
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     case "$1" in
@@ -151,9 +151,9 @@ if wanted study; then
     done
 fi
 
-if wanted fast && [ -x "$bin/fast-bandwidth" ]; then
-    step "fast weights" 120 "$bin/fast-bandwidth"
-    while read -r line; do row "  $line" ""; done < <(tail -12 "$log")
+if wanted rates; then
+    step "rates" 120 "$bin/rates"
+    while IFS= read -r line; do table+="$line"$'\n'; done <"$log"
 fi
 
 if wanted peer && [ -n "$peer" ]; then

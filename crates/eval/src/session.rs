@@ -441,3 +441,26 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn no_more_jobs_are_at_work_than_asked_for_and_results_keep_the_items_order() {
+        for (jobs, items) in [(1, 7), (3, 20), (50, 4), (2, 0)] {
+            let (at_work, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let work = |item: usize| {
+                most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_micros(50 * (7 - item as u64 % 7)));
+                at_work.fetch_sub(1, Ordering::SeqCst);
+                Ok(2 * item)
+            };
+            let done = a_few_at_once(NonZeroUsize::new(jobs).unwrap(), (0..items).collect(), work).unwrap();
+            assert_eq!(done, (0..items).map(|item| 2 * item).collect::<Vec<_>>());
+            assert!(most.into_inner() <= jobs);
+        }
+    }
+}

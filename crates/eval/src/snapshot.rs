@@ -287,6 +287,23 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_moves_to_another_device_says_on_which_it_was() {
+        let cpu = Cpu::<f32>::new();
+        let mut trainer = Trainer::new(&config(), &cpu).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"]);
+        trainer.restore(trainer.snapshot()).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"], "it stayed");
+        let mut elsewhere = trainer.snapshot();
+        elsewhere.position.devices = vec!["another".to_owned()];
+        trainer.restore(elsewhere).unwrap();
+        assert_eq!(trainer.devices(), ["another", "cpu (f32)"]);
+        let mut unknown = trainer.snapshot();
+        unknown.position.devices.clear();
+        trainer.restore(unknown).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"], "snapshots of versions that did not say");
+    }
+
+    #[test]
     fn a_snapshot_read_and_written_again_is_the_same_file() {
         fn check<B: Backend>(backend: &B) {
             let folder = tempfile::tempdir().unwrap();
