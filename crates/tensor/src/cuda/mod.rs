@@ -10,9 +10,8 @@
 //!
 //! Kernels are compiled when a device is opened, by nvrtc, and not when the crate is: one binary then fits
 //! every card, the driver finishing the work for the one that is there, and a build needs nothing beyond what
-//! dfdx asks for. That is a CUDA toolkit with `nvcc`, and `nvidia-smi` or, where there is no card, a
-//! stand-in that tells the compute capability to build dfdx's own kernels for. To check types and lints without
-//! a toolkit, `cargo check --features cuda,dfdx/ci-check` will do.
+//! dfdx asks for, which is a CUDA toolkit. `docs/cuda.md` says how to get one, how to check types and lints without,
+//! and what has to be there at run time.
 //!
 //! A kernel's sizes have 32 bits, so a buffer has less than 2³¹ elements; more are refused.
 

@@ -329,7 +329,7 @@ impl Cuda {
                 let (m, k, n) = (images.len() * side.pixels, side.row, to.channels);
                 let mut out = out.slice_mut(images.start * to.len()..images.end * to.len());
                 let sizes = MatMulSizes { batch: 1, m, k, n, transpose_a: false, transpose_b: false };
-                self.products((patches.slice(), 0), (rows.slice(), 0), (&mut out, 0), sizes)?;
+                self.products((patches.slice(), 0), (rows.slice(), 0), (&mut out, m * n), sizes)?;
             }
             Ok(())
         })
