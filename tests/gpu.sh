@@ -62,11 +62,10 @@ step() {
 # check NAME SECONDS COMMAND...: a step whose row is whether it went well.
 check() { if step "$@"; then row "$1" ok; else row "$1" "FAILED: $(grep -m1 -aE 'error|panicked|FAIL' "$log" | cut -c1-110)"; fi; }
 
-# field NAME: a number or text out of the last result in $log.
-field() { grep -a '"event":"result"' "$log" | tail -1 | sed -n "s/.*\"$1\":\"\{0,1\}\([^,\"}]*\).*/\1/p"; }
+# field NAME: a number or a text out of the last result in $log.
+field() { grep -a '"event":"result"' "$log" | tail -1 | sed -nE "s/.*\"$1\":(\"([^\"]*)\"|([^,}]*)).*/\2\3/p"; }
 
 wanted() { case ",$only," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
-x() { "$bin/xtask" "$@"; }
 tiny=(--task copying --set model.model_dim=32 --set model.ffn_dim=64 --set training.epochs=1
     --set training.dataset_size=64 --set training.eval_episodes=16 --set training.batch_size=16 --set training.credit=full)
 

@@ -110,3 +110,25 @@ impl<'a> Telling<'a> {
         self.kept.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plastica_tensor::TensorError;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_says_how_to_go_on_where_something_was_saved() {
+        let lost = || {
+            let (device, message) = ("cuda:0 (sm_90, f32)".to_owned(), "a kernel failed".to_owned());
+            Err::<(), _>(EvalError::from(TensorError::Device { device, message }))
+        };
+        let told = |saved: bool| with_way_on(lost(), || saved, "the same command").unwrap_err().to_string();
+        assert_eq!(told(false), "cuda:0 (sm_90, f32): a kernel failed");
+        assert_eq!(
+            told(true),
+            "cuda:0 (sm_90, f32): a kernel failed; the same command goes on from what was saved"
+        );
+        assert_eq!(with_way_on(Ok(3), || true, "the same command").unwrap(), 3);
+    }
+}
