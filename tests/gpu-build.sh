@@ -8,7 +8,7 @@ cd "$root"
 
 # The one executable that a cargo command builds.
 built() {
-    "$@" --profile release --features cuda --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+    "$@" --profile release --features cuda --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
 collect() {

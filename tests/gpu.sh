@@ -53,7 +53,9 @@ step() {
     local name="$1" limit="$2" begin=$SECONDS status=0
     shift 2
     log="$out/$(echo "$name" | tr -c 'A-Za-z0-9.\n' '-').log"
-    timeout "$limit" "$@" >"$log" 2>&1 || status=$?
+    # in the background, as a shell puts a signal off to the end of what it waits for otherwise
+    timeout "$limit" "$@" >"$log" 2>&1 &
+    wait $! || status=$?
     echo "$name: status $status, $((SECONDS - begin)) s"
     [ $status -eq 0 ] || { failed=1; tail -5 "$log"; }
     return $status
@@ -64,6 +66,15 @@ check() { if step "$@"; then row "$1" ok; else row "$1" "FAILED: $(grep -m1 -aE 
 
 # field NAME: a number or a text out of the last result in $log.
 field() { grep -a '"event":"result"' "$log" | tail -1 | sed -nE "s/.*\"$1\":(\"([^\"]*)\"|([^,}]*)).*/\2\3/p"; }
+
+# The table, and the end.
+finish() {
+    echo
+    printf '%s' "$table"
+    [ $failed -eq 0 ] && echo "$1" || echo "some steps FAILED; their outputs are in $out"
+    exit $failed
+}
+trap 'failed=1; finish' INT TERM
 
 wanted() { case ",$only," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
 tiny=(--task copying --set model.model_dim=32 --set model.ffn_dim=64 --set training.epochs=1
@@ -177,7 +188,4 @@ if wanted sanitizer; then
     fi
 fi
 
-echo
-printf '%s' "$table"
-[ $failed -eq 0 ] && echo "every step went well" || echo "some steps FAILED; their outputs are in $out"
-exit $failed
+finish "every step went well"

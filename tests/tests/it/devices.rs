@@ -67,12 +67,13 @@ impl Case {
     /// Named tensors: values first, then gradients by every parameter, zero where there is none.
     fn run<B: Backend>(&self, backend: &B) -> (Vec<Named>, Vec<Named>) {
         let single =
-            Parameters::init(&self.config, &Cpu::<f32>::new(), &mut ChaCha8Rng::seed_from_u64(self.seed));
-        let named = single.unwrap().iter().map(|(name, array)| {
+            Parameters::init(&self.config, &Cpu::<f32>::new(), &mut ChaCha8Rng::seed_from_u64(self.seed))
+                .unwrap();
+        let named = single.iter().map(|(name, array)| {
             let values = array.to_vec().unwrap().into_iter().map(|x| B::Elem::of(x.into())).collect();
             (name.to_owned(), Array::from_vec(backend, values, array.shape()).unwrap())
         });
-        let parameters = Parameters::from_named(&self.config, named.collect()).unwrap();
+        let parameters = Parameters::from_named(&self.config, named.collect::<Vec<_>>()).unwrap();
         let tape = Tape::new();
         let (model, leaves) =
             PlasticTransformer::tracked(&self.config, &parameters, self.credit, &tape).unwrap();
