@@ -12,7 +12,7 @@ use crate::failure::Outcome;
 /// Arguments of every task that computes.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct On {
-    /// Where to compute: cpu, cuda (the first CUDA device) or cuda:N, as nvidia-smi counts them from 0. CUDA has to be built in: docs/cuda.md.
+    /// Where to compute: cpu, cuda (the first CUDA device) or cuda:N, counted from 0. CUDA has to be built in: docs/cuda.md.
     #[arg(long, default_value = "cpu", value_name = "D")]
     pub device: Device,
 }
