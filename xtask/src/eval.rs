@@ -8,11 +8,12 @@ use clap::Args;
 use plastica_eval::{RunConfig, evaluate, format_number};
 use plastica_model::Checkpoint;
 use plastica_tasks::{DataFolder, EpisodeSource, TaskConfig, Usage};
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::one_shot;
 use crate::output::{say, tell_result};
@@ -40,18 +41,24 @@ pub struct Arguments {
     /// Seed of the episodes.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Evaluates.
 pub fn run(arguments: &Arguments) -> Outcome {
+    on_device!(arguments.on.device, |backend| evaluate_on(arguments, &backend))
+}
+
+fn evaluate_on<B: Backend>(arguments: &Arguments, backend: &B) -> Outcome {
     if let Some(runs) = &arguments.one_shot_runs {
-        let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
+        let checkpoint = Checkpoint::read(&arguments.checkpoint, backend)?;
         return one_shot::run(&arguments.checkpoint, &checkpoint, runs);
     }
     // clap asks for one of the two
     let name = arguments.task.as_deref().unwrap_or_default();
     let default = TaskConfig::from_name(name).map_err(Failure::usage)?;
-    let checkpoint = Checkpoint::read(&arguments.checkpoint, &Cpu::<f32>::new())?;
+    let checkpoint = Checkpoint::read(&arguments.checkpoint, backend)?;
     let read = |run: &String| serde_json::from_str::<RunConfig>(run);
     let trained = checkpoint.metadata.get("plastica.run").map(read).transpose().with_context(|| {
         format!("checkpoint {}: the run in its metadata can't be read", arguments.checkpoint.display())
@@ -85,9 +92,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     tell_result("eval", result)
 }
 
-fn check_widths(
+fn check_widths<B: Backend>(
     arguments: &Arguments,
-    checkpoint: &Checkpoint<Cpu<f32>>,
+    checkpoint: &Checkpoint<B>,
     source: &dyn EpisodeSource,
 ) -> Outcome {
     let (has_in, has_out) = (checkpoint.config.input_dim, checkpoint.config.output_dim);

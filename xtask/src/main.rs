@@ -13,6 +13,7 @@ mod completions;
 mod config;
 mod configuration;
 mod data;
+mod device;
 mod eval;
 mod failure;
 mod inspect;

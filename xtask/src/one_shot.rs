@@ -8,13 +8,13 @@ use plastica_eval::{Align, Column, Table, answer_queries};
 use plastica_model::{Checkpoint, ModelConfig, ModelKind};
 use plastica_rules::Rule;
 use plastica_tasks::{EpisodeBatch, OneShotRuns, Targets, chance, nearest_neighbour};
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::say;
 
 /// Answers the runs in `path` with a checkpoint's model and with what it is held against, and tells the error rates.
-pub fn run(file: &Path, checkpoint: &Checkpoint<Cpu<f32>>, path: &Path) -> Outcome {
+pub fn run<B: Backend>(file: &Path, checkpoint: &Checkpoint<B>, path: &Path) -> Outcome {
     let (config, parameters) = (&checkpoint.config, &checkpoint.parameters);
     let size = image_size(file, config)?;
     let runs = OneShotRuns::open(path, size)?;

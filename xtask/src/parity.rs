@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use plastica_eval::{Deviation, GRADIENT_TOLERANCE, VALUE_TOLERANCE, replay};
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 use serde_json::json;
 
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
 
@@ -24,10 +25,16 @@ recordings, failed (how many).")]
 pub struct Arguments {
     /// Folder of *.safetensors recordings: parameters, inputs, outputs, gradients.
     folder: PathBuf,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Replays every file of a folder; a line each.
 pub fn run(arguments: &Arguments) -> Outcome {
+    on_device!(arguments.on.device, |backend| replay_all(arguments, &backend))
+}
+
+fn replay_all<B: Backend>(arguments: &Arguments, backend: &B) -> Outcome {
     let files = recordings(&arguments.folder)?;
     if files.is_empty() {
         return Err(Failure::Failed(anyhow!(
@@ -39,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut failed = 0;
     for file in &files {
         let name = file.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-        match replay(file, &Cpu::<f32>::new()) {
+        match replay(file, backend) {
             Ok(parity) => {
                 let show = |d: &Deviation| format!("{:.1e} ({})", d.error, d.tensor);
                 let verdict = if parity.holds() { "ok  " } else { "FAIL" };

@@ -1,22 +1,25 @@
 //! `cargo xtask reproduce`: the paper's study.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::anyhow;
 use clap::Args;
 use plastica_eval::{
-    Machine, OutputFolder, Preset, Protocol, Report, RunStatus, Session, Study, write_events, write_logs,
+    Machine, OutputFolder, PlannedRun, Preset, Protocol, Report, RunStatus, Session, Study, write_events,
+    write_logs,
 };
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{DataFolder, Dataset, TaskConfig};
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 use serde_json::json;
 
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
-use crate::session::{Saving, Signals, Telling};
+use crate::session::{Saving, Signals, Telling, with_way_on};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -26,6 +29,7 @@ use crate::session::{Saving, Signals, Telling};
   cargo xtask reproduce --task omniglot --data omniglot-minimal --preset images --credit full
                                                          images as the field runs them
   cargo xtask reproduce --protocol smoke                 the same path in seconds
+  cargo xtask-cuda reproduce --device cuda                the whole study on a GPU
 
 Runs that are finished in the folder are kept, and those that were stopped go on: the same command again
 does only what is missing or of another configuration.
@@ -64,13 +68,17 @@ pub struct Arguments {
     /// Write event files too, to the folder's folder tensorboard.
     #[arg(long)]
     tensorboard: bool,
+    /// Runs under way at once; by default as many as there are threads, and on a CUDA device 8 at most. No result depends on it.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     saving: Saving,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Runs the study.
 pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
-    let begin = Instant::now();
     let tasks = distinct(&arguments.task, &TaskConfig::NAMES.map(String::from));
     let study = Study {
         protocol: arguments.protocol,
@@ -82,6 +90,11 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         seeds: arguments.seeds.into(),
     };
     let runs = study.plan().map_err(Failure::usage)?;
+    on_device!(arguments.on.device, |backend| reproduce(arguments, &runs, &backend, quiet))
+}
+
+fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B, quiet: bool) -> Outcome {
+    let begin = Instant::now();
     let default = || PathBuf::from(format!("results/{}-{}", arguments.protocol, arguments.credit));
     let signals = Signals::handle()?;
     let folder = OutputFolder::open(&arguments.out.clone().unwrap_or_else(default))?;
@@ -91,12 +104,14 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         folder: &folder,
         resume: true,
         snapshot_every: Some(arguments.saving.checkpoint_every),
+        jobs: arguments.jobs.or_else(|| arguments.on.device.jobs()),
         stop: signals.stop(),
         told: &|run, event| telling.told(run, event),
     };
-    let outcome = session.run_all(runs, &Cpu::<f32>::new());
+    let outcome = session.run_all(runs.to_vec(), backend);
     progress.finish();
-    let outcome = outcome?;
+    let saved = || runs.iter().any(|run| session.saved(run).is_some());
+    let outcome = with_way_on(outcome, saved, "the same command")?;
     let planned = outcome.records.len();
     let records: Vec<_> = outcome.records.into_iter().flatten().collect();
     if records.len() < planned {

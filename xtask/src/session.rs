@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
-use plastica_eval::{Event, Note};
+use plastica_eval::{EvalError, Event, Note};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -64,6 +64,22 @@ impl Signals {
     }
 }
 
+/// A run's outcome; a failure says how to go on where its state has been saved.
+///
+/// # Errors
+/// The outcome's.
+pub fn with_way_on<T>(
+    outcome: Result<T, EvalError>,
+    saved: impl FnOnce() -> bool,
+    how_to_go_on: &str,
+) -> anyhow::Result<T> {
+    outcome.map_err(|error| {
+        let way =
+            if saved() { format!("; {how_to_go_on} goes on from what was saved") } else { String::new() };
+        anyhow!("{:#}{way}", anyhow::Error::new(error))
+    })
+}
+
 /// What is told of runs: episodes advance the progress, notes are lines on standard error.
 pub struct Telling<'a> {
     progress: &'a Progress,
@@ -92,5 +108,27 @@ impl<'a> Telling<'a> {
     /// Runs that were finished before.
     pub fn kept(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plastica_tensor::TensorError;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_says_how_to_go_on_where_something_was_saved() {
+        let lost = || {
+            let (device, message) = ("cuda:0 (sm_90, f32)".to_owned(), "a kernel failed".to_owned());
+            Err::<(), _>(EvalError::from(TensorError::Device { device, message }))
+        };
+        let told = |saved: bool| with_way_on(lost(), || saved, "the same command").unwrap_err().to_string();
+        assert_eq!(told(false), "cuda:0 (sm_90, f32): a kernel failed");
+        assert_eq!(
+            told(true),
+            "cuda:0 (sm_90, f32): a kernel failed; the same command goes on from what was saved"
+        );
+        assert_eq!(with_way_on(Ok(3), || true, "the same command").unwrap(), 3);
     }
 }

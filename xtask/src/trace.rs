@@ -7,11 +7,12 @@ use clap::Args;
 use plastica_eval::{EpisodeTrace, RunConfig, format_number};
 use plastica_model::Checkpoint;
 use plastica_tasks::{DataFolder, EpisodeSource, TaskConfig, Usage};
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell_result};
 
@@ -43,10 +44,16 @@ pub struct Arguments {
     /// The picture; by default it has the checkpoint's name and ends in .svg.
     #[arg(long, value_name = "FILE.svg")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Traces, draws and tells.
 pub fn run(arguments: &Arguments) -> Outcome {
+    on_device!(arguments.on.device, |backend| trace(arguments, &backend))
+}
+
+fn trace<B: Backend>(arguments: &Arguments, backend: &B) -> Outcome {
     let Arguments { checkpoint: file, task, seed, .. } = arguments;
     let default = TaskConfig::from_name(task).map_err(Failure::usage)?;
     let picture = arguments.out.clone().unwrap_or_else(|| file.with_extension("svg"));
@@ -54,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         let error = anyhow!("--out {}: it is the checkpoint itself, expected another file", file.display());
         return Err(Failure::usage(error));
     }
-    let checkpoint = Checkpoint::read(file, &Cpu::<f32>::new())?;
+    let checkpoint = Checkpoint::read(file, backend)?;
     let source = trained_on(&checkpoint, default)
         .with_context(|| format!("checkpoint {}", file.display()))?
         .build_with(DataFolder::shared(), Usage::Test)
@@ -77,8 +84,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     tell_result("trace", told)
 }
 
-fn record(
-    checkpoint: &Checkpoint<Cpu<f32>>,
+fn record<B: Backend>(
+    checkpoint: &Checkpoint<B>,
     source: &dyn EpisodeSource,
     rng: &mut ChaCha8Rng,
 ) -> anyhow::Result<EpisodeTrace> {
@@ -94,7 +101,7 @@ fn record(
 }
 
 /// The task as the checkpoint was trained on it, if it was, and otherwise as published.
-fn trained_on(checkpoint: &Checkpoint<Cpu<f32>>, default: TaskConfig) -> anyhow::Result<TaskConfig> {
+fn trained_on<B: Backend>(checkpoint: &Checkpoint<B>, default: TaskConfig) -> anyhow::Result<TaskConfig> {
     let Some(run) = checkpoint.metadata.get("plastica.run") else { return Ok(default) };
     let run: RunConfig = serde_json::from_str(run).context("the run in its metadata can't be read")?;
     Ok(if run.task.name() == default.name() { run.task } else { default })

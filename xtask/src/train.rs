@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use plastica_eval::{OutputFolder, PlannedRun, Preset, Protocol, RunStatus, Session, write_events};
 use plastica_rules::Rule;
-use plastica_tensor::Cpu;
+use plastica_tensor::Backend;
 use serde_json::json;
 
 use crate::config;
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
 use crate::progress::Progress;
-use crate::session::{Saving, Signals, Telling};
+use crate::session::{Saving, Signals, Telling, with_way_on};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -20,6 +21,7 @@ use crate::session::{Saving, Signals, Telling};
   cargo xtask train --task copying --rule hebbian --set training.credit=full --set model.max_norm=100 \\
       --set training.batch_size=64 --set training.dataset_size=6400 --out runs
   cargo xtask train --task omniglot --rule hebbian --preset images --set task.data=glyphs --out runs
+  cargo xtask-cuda train --device cuda --task copying --rule hebbian --out runs
   cargo xtask config --show --task copying --rule hebbian       what would be run, without running it
 
 With --json, an event epoch for each epoch: run, epoch, metrics. The result: run, finished, reason (why
@@ -51,6 +53,8 @@ pub struct Arguments {
     resume: bool,
     #[command(flatten)]
     saving: Saving,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Trains.
@@ -63,21 +67,28 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         &arguments.settings,
     )
     .map_err(Failure::usage)?;
+    let run = PlannedRun::new(config, Protocol::Custom);
+    on_device!(arguments.on.device, |backend| train(arguments, &run, &backend, quiet))
+}
+
+fn train<B: Backend>(arguments: &Arguments, run: &PlannedRun, backend: &B, quiet: bool) -> Outcome {
     let signals = Signals::handle()?;
     let folder = OutputFolder::open(&arguments.out)?;
-    let run = PlannedRun::new(config, Protocol::Custom);
     let progress = Progress::new(run.episodes(), quiet);
     let telling = Telling::new(&progress, quiet);
     let session = Session {
         folder: &folder,
         resume: arguments.resume,
         snapshot_every: Some(arguments.saving.checkpoint_every),
+        jobs: None,
         stop: signals.stop(),
         told: &|run, event| telling.told(run, event),
     };
-    let record = session.run(&run, &Cpu::<f32>::new());
+    let record = session.run(run, backend);
     progress.finish();
-    let Some(record) = record? else {
+    let Some(record) =
+        with_way_on(record, || session.saved(run).is_some(), "the same command with --resume")?
+    else {
         return Err(signals.stopped("the same command with --resume goes on from there"));
     };
     let folder = folder.path();

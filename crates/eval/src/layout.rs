@@ -246,6 +246,7 @@ mod tests {
                 final_metrics: metrics,
                 trace: None,
                 fingerprint: String::new(),
+                devices: Vec::new(),
                 wall_seconds: 1.0,
                 status: RunStatus::Finished,
             }

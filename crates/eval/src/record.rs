@@ -40,6 +40,11 @@ pub struct RunRecord {
     /// again; empty in records of versions that had none.
     #[serde(default)]
     pub fingerprint: String,
+    /// What computed it: the devices' names in the order in which the run was on them, one for a run that never moved;
+    /// none in records of versions that did not say. It is no part of the configuration, since a run is what it is asked
+    /// to be wherever it is computed, and may go on elsewhere; but another device rounds otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// The epochs in order, up to the last that was finished.
     pub history: Vec<EpochRecord>,
     /// Metrics by name after the last epoch.
@@ -190,6 +195,7 @@ mod tests {
             seed: u64::MAX,
             config: json!({ "training": { "lr": 1e-3, "schedule": null }, "note": "η₀ = 0.2" }),
             fingerprint: "00ff".to_owned(),
+            devices: Vec::new(),
             history: vec![EpochRecord { epoch: 1, metrics: metrics.clone() }],
             final_metrics: metrics,
             trace: None,

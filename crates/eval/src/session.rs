@@ -5,8 +5,10 @@
 //! order: a record is there only when all of its run is.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use plastica_model::Checkpoint;
@@ -28,6 +30,8 @@ pub struct Session<'a> {
     pub resume: bool,
     /// How often the state of an unfinished run is written; zero for after every step, `None` for never.
     pub snapshot_every: Option<Duration>,
+    /// Runs of a study that are under way at once; `None` for as many as there are threads.
+    pub jobs: Option<NonZeroUsize>,
     /// Set by whoever wants the runs to stop: each does at its next step, and leaves its state.
     pub stop: &'a AtomicBool,
     /// Is told what happens to a run, by its name, from any thread.
@@ -56,6 +60,13 @@ pub enum Note {
         /// Episodes of the whole run.
         of: usize,
     },
+    /// It goes on on another device than it was on before: what follows is rounded otherwise.
+    OtherDevice {
+        /// The device before.
+        before: String,
+        /// The device now.
+        now: String,
+    },
     /// It has a record, but is made again.
     MadeAgain {
         /// Why.
@@ -83,6 +94,7 @@ impl fmt::Display for Note {
         match self {
             Note::Kept => f.write_str("was finished before"),
             Note::GoesOn { done, of } => write!(f, "goes on after {done} of {of} episodes"),
+            Note::OtherDevice { before, now } => write!(f, "was on {before} and goes on on {now}"),
             Note::MadeAgain { reason } => write!(f, "is made again: {reason}"),
             Note::StartsAnew { reason } => write!(f, "starts from its beginning: {reason}"),
             Note::NotSaved { reason } => write!(f, "goes on without being saved: {reason}"),
@@ -130,7 +142,10 @@ impl Session<'_> {
             let result = self.run_saving(&run, backend, &saved);
             Ok::<_, EvalError>((run, result))
         };
-        let results = ordered_map(runs, one)?;
+        let results = match self.jobs {
+            None => ordered_map(runs, one)?,
+            Some(jobs) => a_few_at_once(jobs, runs, one)?,
+        };
         for (run, result) in &results {
             // what was finished before the folder went away
             if let Ok(Some(record)) = result
@@ -253,9 +268,14 @@ impl Session<'_> {
         match Snapshot::read(&path, run.config(), backend) {
             Ok(None) => Ok(0.0),
             Ok(Some(snapshot)) => {
-                let seconds = snapshot.wall_seconds;
+                let (seconds, moved) = (snapshot.wall_seconds, snapshot.devices().len());
                 trainer.restore(snapshot)?;
                 self.note(run, Note::GoesOn { done: trainer.episodes(), of: run.episodes() });
+                if let [.., before, now] = trainer.devices()
+                    && trainer.devices().len() > moved
+                {
+                    self.note(run, Note::OtherDevice { before: before.clone(), now: now.clone() });
+                }
                 self.episodes(run, trainer.episodes());
                 Ok(seconds)
             }
@@ -298,6 +318,7 @@ impl Session<'_> {
             config: serde_json::to_value(config)
                 .map_err(|e| EvalError::Unserialisable { message: e.to_string() })?,
             fingerprint: config.fingerprint()?,
+            devices: trainer.devices().to_vec(),
             final_metrics: history.last().map(|epoch| epoch.metrics.clone()).unwrap_or_default(),
             history,
             trace: trainer.trace().cloned(),
@@ -319,6 +340,11 @@ impl Session<'_> {
         record.write(self.record_path(run))?;
         self.remove_snapshot(run);
         Ok(record)
+    }
+
+    /// Where an unfinished run's state is, if it has been written.
+    pub fn saved(&self, run: &PlannedRun) -> Option<PathBuf> {
+        Some(self.snapshot_path(run)).filter(|path| path.exists())
     }
 
     fn ensure_folder(&self, run: &PlannedRun) -> Result<(), EvalError> {
@@ -373,6 +399,7 @@ pub fn execute_all<B: Backend>(
         folder: &OutputFolder::open(folder)?,
         resume: false,
         snapshot_every: None,
+        jobs: None,
         stop: &AtomicBool::new(false),
         told: &|run, event| {
             if let Event::Episodes(episodes) = event {
@@ -381,6 +408,27 @@ pub fn execute_all<B: Backend>(
         },
     };
     Ok(session.run_all(runs, backend)?.records.into_iter().flatten().collect())
+}
+
+/// Applies `f` to every item, at most `jobs` of them at once; the results are in the items' order.
+fn a_few_at_once<T: Send, R: Send>(
+    jobs: NonZeroUsize,
+    items: Vec<T>,
+    f: impl Fn(T) -> Result<R, EvalError> + Sync,
+) -> Result<Vec<R>, EvalError> {
+    let jobs = jobs.get().min(items.len());
+    let waiting = Mutex::new(items.into_iter().enumerate());
+    let work = |_| -> Result<Vec<(usize, R)>, EvalError> {
+        let mut done = Vec::new();
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((i, item)) = next else { return Ok(done) };
+            done.push((i, f(item)?));
+        }
+    };
+    let mut done: Vec<(usize, R)> = ordered_map((0..jobs).collect(), work)?.into_iter().flatten().collect();
+    done.sort_by_key(|(i, _)| *i);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// An error with all that it came from, in one line.
@@ -392,4 +440,27 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn no_more_jobs_are_at_work_than_asked_for_and_results_keep_the_items_order() {
+        for (jobs, items) in [(1, 7), (3, 20), (50, 4), (2, 0)] {
+            let (at_work, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let work = |item: usize| {
+                most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_micros(50 * (7 - item as u64 % 7)));
+                at_work.fetch_sub(1, Ordering::SeqCst);
+                Ok(2 * item)
+            };
+            let done = a_few_at_once(NonZeroUsize::new(jobs).unwrap(), (0..items).collect(), work).unwrap();
+            assert_eq!(done, (0..items).map(|item| 2 * item).collect::<Vec<_>>());
+            assert!(most.into_inner() <= jobs);
+        }
+    }
 }

@@ -90,14 +90,18 @@ impl<B: Backend> Trainer<B> {
         }
     }
 
-    /// Goes on from a snapshot of the same configuration.
+    /// Goes on from a snapshot of the same configuration, whatever device it was taken on.
     ///
     /// # Errors
     /// When its moments fit no parameters.
     pub fn restore(&mut self, snapshot: Snapshot<B>) -> Result<(), EvalError> {
         self.optimiser = AdamW::with_moments(self.optimiser.settings(), snapshot.moments)?;
         self.parameters = snapshot.parameters;
-        self.position = snapshot.position;
+        let before = std::mem::replace(&mut self.position, snapshot.position);
+        let devices = &mut self.position.devices;
+        if devices.last() != before.devices.last() {
+            devices.extend(before.devices.last().cloned());
+        }
         let [training_episodes, evaluation_episodes, dropout] = snapshot.generators.map(Generator::rng);
         self.training_episodes = training_episodes;
         self.evaluation_episodes = evaluation_episodes;
@@ -107,6 +111,11 @@ impl<B: Backend> Trainer<B> {
 }
 
 impl<B: Backend> Snapshot<B> {
+    /// The devices that the run was on, in order.
+    pub fn devices(&self) -> &[String] {
+        &self.position.devices
+    }
+
     /// Writes the snapshot of a run of this configuration: to a temporary file beside it, then renamed.
     ///
     /// # Errors
@@ -275,6 +284,23 @@ mod tests {
         trainer.snapshot().write(&path, &config()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         (path, bytes)
+    }
+
+    #[test]
+    fn a_run_that_moves_to_another_device_says_on_which_it_was() {
+        let cpu = Cpu::<f32>::new();
+        let mut trainer = Trainer::new(&config(), &cpu).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"]);
+        trainer.restore(trainer.snapshot()).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"], "it stayed");
+        let mut elsewhere = trainer.snapshot();
+        elsewhere.position.devices = vec!["another".to_owned()];
+        trainer.restore(elsewhere).unwrap();
+        assert_eq!(trainer.devices(), ["another", "cpu (f32)"]);
+        let mut unknown = trainer.snapshot();
+        unknown.position.devices.clear();
+        trainer.restore(unknown).unwrap();
+        assert_eq!(trainer.devices(), ["cpu (f32)"], "snapshots of versions that did not say");
     }
 
     #[test]

@@ -315,6 +315,7 @@ mod tests {
             final_metrics: metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
             trace: None,
             fingerprint: String::new(),
+            devices: Vec::new(),
             wall_seconds: 1.0,
             status,
         }

@@ -139,6 +139,7 @@ mod tests {
             final_metrics: metrics.into(),
             trace: Some(trace),
             fingerprint: String::new(),
+            devices: Vec::new(),
             wall_seconds: 10.0,
             status: RunStatus::Finished,
         }

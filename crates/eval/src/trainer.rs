@@ -18,7 +18,8 @@ use crate::tensors::EpisodeTensors;
 use crate::{EpochRecord, EvalError, Evaluation, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
-/// number would add gradients up in a different order.
+/// number would add gradients up in a different order. This and the limits below are a core's; a broader device takes
+/// [`breadth`](plastica_tensor::Storage::breadth) times as much.
 const SHARD: usize = 8;
 
 /// Pixels of images that a shard has at most, unless one episode has more: what an encoder keeps for its backward is some
@@ -63,6 +64,9 @@ pub struct Trainer<B: Backend> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Position {
+    /// The devices that it was on, in order.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// Optimiser steps made.
     pub step: usize,
     /// The epochs done.
@@ -112,7 +116,7 @@ impl<B: Backend> Trainer<B> {
             training_episodes: stream(seed, Stream::TrainingEpisodes),
             evaluation_episodes: stream(seed, Stream::EvaluationEpisodes),
             dropout: stream(seed, Stream::Dropout),
-            position: Position::default(),
+            position: Position { devices: vec![backend.name()], ..Position::default() },
             config: config.clone(),
         })
     }
@@ -135,6 +139,11 @@ impl<B: Backend> Trainer<B> {
     /// What the epochs done have measured, in order.
     pub fn history(&self) -> &[EpochRecord] {
         &self.position.history
+    }
+
+    /// The devices that the run was on, in order; this one is the last.
+    pub fn devices(&self) -> &[String] {
+        &self.position.devices
     }
 
     /// Plasticity along the sequence in the last evaluation; `None` before the first, and for rule none.
@@ -215,7 +224,8 @@ impl<B: Backend> Trainer<B> {
         let (config, parameters, objective) = (&self.config, &self.parameters, self.objective);
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
-        let shards = in_shards(batch, |shard, range| {
+        let breadth = breadth(parameters);
+        let shards = in_shards(batch, breadth, |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
         })?;
@@ -272,9 +282,10 @@ impl<B: Backend> Trainer<B> {
 /// Applies `f` to a batch's shards in parallel, results in order.
 pub(crate) fn in_shards<R: Send>(
     batch: &EpisodeBatch,
+    breadth: usize,
     f: impl Fn(EpisodeBatch, std::ops::Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
-    let size = shard_size(batch);
+    let size = shard_size(batch, breadth);
     let ranges: Vec<_> =
         (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
     match &ranges[..] {
@@ -284,13 +295,18 @@ pub(crate) fn in_shards<R: Send>(
 }
 
 /// Episodes of a shard: fewer where they are long or their images are large.
-fn shard_size(batch: &EpisodeBatch) -> usize {
+fn shard_size(batch: &EpisodeBatch, breadth: usize) -> usize {
     let pixels = batch.images.as_ref().map_or(0, |images| {
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
-    let fit = |most: usize, of_one: usize| most.checked_div(of_one).unwrap_or(SHARD);
-    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, batch.steps)).clamp(1, SHARD)
+    let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
+    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, batch.steps)).clamp(1, SHARD * breadth)
+}
+
+/// How broad the device is that the parameters are on.
+pub(crate) fn breadth<B: Backend>(parameters: &Parameters<B>) -> usize {
+    parameters.arrays().first().map_or(1, |array| array.backend().breadth())
 }
 
 /// Has a model read a batch in evaluation.

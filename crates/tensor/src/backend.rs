@@ -91,6 +91,20 @@ pub trait Storage: Clone + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`TensorError::Device`](crate::TensorError::Device), when it has no memory left or is lost.
     fn full(&self, len: usize, value: Self::Elem) -> Result<Self::Buffer>;
+
+    /// Waits until all work that was queued is done, as a measurement of time must.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`](crate::TensorError::Device), when the device is lost.
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many times as much work it takes at once as one core does. Who cuts a batch into parts cuts it by this, so
+    /// that it is part of the result: sums over the batch are grouped by it.
+    fn breadth(&self) -> usize {
+        1
+    }
 }
 
 /// Everything a device must be able to compute: the sum of the operations' kernel traits.

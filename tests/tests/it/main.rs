@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod configuration;
+mod devices;
 mod divergence;
 mod layers;
 mod recording;

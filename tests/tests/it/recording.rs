@@ -6,7 +6,9 @@ use safetensors::SafeTensors;
 
 /// Every recording of `tests/golden`, by name.
 pub fn all() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    // where the repository is now, which need not be where this was built
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let folder = Path::new(&root).join("golden");
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut recordings: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();

@@ -4,12 +4,13 @@ use anyhow::Context;
 use clap::Args;
 use plastica_model::{ModelConfig, Parameters, PlasticTransformer, SequenceModel};
 use plastica_rules::Rule;
-use plastica_tensor::{Cpu, Tensor};
+use plastica_tensor::{Backend, Element, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::timing::Times;
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell_result};
 
@@ -25,7 +26,7 @@ A step is a call of SequenceModel::step with a batch of one: forward, no dropout
 changed. After --length steps a new episode begins, so attention looks at 1 to --length steps; the
 first step of an episode, which takes memory for its state, is timed like the others.
 
-With --json, a result for each rule: rule, model_dim, ffn_dim, num_layers,
+With --json, a result for each rule: device, rule, model_dim, ffn_dim, num_layers,
 num_heads, length, steps (how many were timed), median_us and p99_us (microseconds a step).
 
 Examples:
@@ -55,10 +56,13 @@ pub struct Arguments {
     /// H, attention heads.
     #[arg(long, default_value_t = 4, value_name = "H")]
     heads: usize,
+    #[command(flatten)]
+    on: On,
 }
 
 #[derive(Serialize)]
 struct Measured {
+    device: String,
     rule: Rule,
     model_dim: usize,
     ffn_dim: usize,
@@ -72,6 +76,10 @@ struct Measured {
 
 /// Measures and tells.
 pub fn run(arguments: &Arguments) -> Outcome {
+    on_device!(arguments.on.device, |backend| measure(arguments, &backend))
+}
+
+fn measure<B: Backend>(arguments: &Arguments, backend: &B) -> Outcome {
     let rules = arguments.rule.map_or(Rule::ALL.to_vec(), |rule| vec![rule]);
     for rule in &rules {
         arguments.config(*rule).validate().map_err(Failure::usage)?;
@@ -84,13 +92,24 @@ pub fn run(arguments: &Arguments) -> Outcome {
     say(format_args!("{:10} {:>12} {:>12}", "rule", "median, µs", "p99, µs"))?;
     for rule in rules {
         let config = arguments.config(rule);
-        let times = arguments.measure(&config).with_context(|| format!("rule {rule}"))?;
+        let times = arguments.measure(&config, backend).with_context(|| format!("rule {rule}"))?;
         let (median_us, p99_us) = (times.median() * 1e6, times.quantile(0.99) * 1e6);
         say(format_args!("{rule:10} {median_us:>12.1} {p99_us:>12.1}"))?;
         let ModelConfig { model_dim, ffn_dim, num_layers, num_heads, .. } = config;
         let (length, steps) = (arguments.length, times.count());
-        let measured =
-            Measured { rule, model_dim, ffn_dim, num_layers, num_heads, length, steps, median_us, p99_us };
+        let device = backend.name();
+        let measured = Measured {
+            device,
+            rule,
+            model_dim,
+            ffn_dim,
+            num_layers,
+            num_heads,
+            length,
+            steps,
+            median_us,
+            p99_us,
+        };
         tell_result("bench latency", &measured)?;
     }
     Ok(())
@@ -110,14 +129,13 @@ impl Arguments {
         }
     }
 
-    fn measure(&self, config: &ModelConfig) -> anyhow::Result<Times> {
-        let cpu = Cpu::<f32>::new();
-        let parameters = Parameters::init(config, &cpu, &mut ChaCha8Rng::seed_from_u64(0))?;
+    fn measure<B: Backend>(&self, config: &ModelConfig, backend: &B) -> anyhow::Result<Times> {
+        let parameters = Parameters::init(config, backend, &mut ChaCha8Rng::seed_from_u64(0))?;
         let model = PlasticTransformer::new(config, &parameters)?;
-        let tokens: Vec<Tensor<Cpu<f32>>> = (0..WIDTH)
+        let tokens: Vec<Tensor<B>> = (0..WIDTH)
             .map(|token| {
-                let one_hot = (0..WIDTH).map(|i| if i == token { 1.0 } else { 0.0 }).collect();
-                Tensor::from_vec(&cpu, one_hot, [1, WIDTH])
+                let one_hot = (0..WIDTH).map(|i| B::Elem::of(if i == token { 1.0 } else { 0.0 })).collect();
+                Tensor::from_vec(backend, one_hot, [1, WIDTH])
             })
             .collect::<Result<_, _>>()?;
         let mut state = model.init_state(1);
@@ -127,8 +145,10 @@ impl Arguments {
             }
             // 7 and 10 have no common divisor: every token comes, in no order that repeats a step later
             let token = &tokens[turn * 7 % WIDTH];
-            watch.time(|| model.step(token, &mut state).map(drop))?;
-            Ok(())
+            watch.time(|| -> anyhow::Result<()> {
+                model.step(token, &mut state)?;
+                Ok(backend.synchronize()?)
+            })
         })
     }
 }

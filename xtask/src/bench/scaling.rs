@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::fit::{Line, PowerLaw};
 use super::throughput::Measured;
+use crate::device::On;
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell_result};
 
@@ -61,6 +62,8 @@ pub struct Arguments {
     /// Training steps to time at each point, after one to warm up.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
+    #[command(flatten)]
+    on: On,
 }
 
 /// What is varied.
@@ -174,6 +177,7 @@ impl Arguments {
             "copying",
         ]);
         command.arg(format!("--threads={}", rayon::current_num_threads()));
+        command.arg(format!("--device={}", self.on.device));
         command.arg(format!("--rule={rule}")).arg(format!("--credit={}", self.credit));
         command.arg(format!("--batch={batch}")).arg(format!("--steps={}", self.steps));
         for setting in [

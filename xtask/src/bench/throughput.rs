@@ -4,16 +4,15 @@ use clap::Args;
 use plastica_eval::{RunConfig, Trainer};
 use plastica_rules::{Credit, Rule};
 use plastica_tasks::{DataFolder, Usage};
-use plastica_tensor::Cpu;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::ceilings::Ceilings;
-use super::memory;
+use super::ceilings::{Ceilings, Rated};
 use super::timing::Times;
 use super::work::Work;
 use crate::config;
+use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell_result};
 
@@ -25,7 +24,10 @@ values, which are each sequence's own. The ceilings are measured after the train
 threads: a product of two matrices of 1024 × 1024, and a copy of 256 MiB. So the peak is the
 training's, the program included.
 
-With --json, the result: task, rule, credit, batch, threads, steps (how many were timed), ms_per_step
+With --device cuda the step ends when the device is done, the memory is what is in use on the device,
+everybody's, and the ceilings are the device's: a product of 8192 × 8192, and a copy of 1 GiB on it.
+
+With --json, the result: device, task, rule, credit, batch, threads, steps (how many were timed), ms_per_step
 and ms_per_step_p99 (of the whole batch), ms_per_sequence, sequences_per_second, peak_megabytes (10⁶
 bytes; null where not known), peak_source (where that was read), mflop_per_sequence, megabytes_per_sequence, and unless --no-ceilings share_of_matmul, share_of_copy
 (1 is the ceiling), ceilings.matmul_flops and ceilings.copy_bytes (a second).
@@ -59,11 +61,14 @@ pub struct Arguments {
     /// Leave the machine's ceilings out.
     #[arg(long)]
     no_ceilings: bool,
+    #[command(flatten)]
+    on: On,
 }
 
 /// What was measured; its fields' names are those of `--json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Measured {
+    device: String,
     task: String,
     rule: Rule,
     credit: String,
@@ -92,7 +97,7 @@ struct Limits {
 
 /// Measures and tells.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let measured = arguments.measure()?;
+    let measured = on_device!(arguments.on.device, |backend| arguments.measure(&backend))?;
     measured.tell()?;
     tell_result("bench throughput", &measured)
 }
@@ -108,24 +113,28 @@ impl Arguments {
         config::load(&self.task, self.rule, None, None, &settings)
     }
 
-    fn measure(&self) -> Outcome<Measured> {
+    fn measure<B: Rated>(&self, backend: &B) -> Outcome<Measured> {
         let config = self.config().map_err(Failure::usage)?;
         let batch = config.training.batch_size;
         let source = config.task.build_with(DataFolder::shared(), Usage::Training)?;
-        let mut trainer = Trainer::new(&config, &Cpu::<f32>::new())?;
+        let mut trainer = Trainer::new(&config, backend)?;
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let times =
             Times::take(self.warm_up as usize, self.steps as usize, |_, watch| -> anyhow::Result<()> {
                 let batch = source.sample(&mut rng, batch)?;
-                watch.time(|| trainer.train_batch(&batch))?;
-                Ok(())
+                watch.time(|| -> anyhow::Result<()> {
+                    trainer.train_batch(&batch)?;
+                    Ok(backend.synchronize()?)
+                })
             })?;
         // before the ceilings, which take memory of their own
-        let peak_megabytes = memory::peak_bytes().map(|bytes| bytes as f64 / 1e6);
+        let (peak_bytes, peak_source) = backend.peak_bytes().unzip();
         let per_sequence = times.median() / batch as f64;
         let work = Work::of(&config, source.steps());
-        let limits = if self.no_ceilings { None } else { Some(Limits::measure(work, per_sequence)?) };
+        let limits =
+            if self.no_ceilings { None } else { Some(Limits::measure(backend, work, per_sequence)?) };
         Ok(Measured {
+            device: backend.name(),
             task: self.task.clone(),
             rule: self.rule,
             credit: config.training.credit.to_string(),
@@ -136,8 +145,8 @@ impl Arguments {
             ms_per_step_p99: times.quantile(0.99) * 1e3,
             ms_per_sequence: per_sequence * 1e3,
             sequences_per_second: 1.0 / per_sequence,
-            peak_megabytes,
-            peak_source: peak_megabytes.and(memory::SOURCE).map(str::to_owned),
+            peak_megabytes: peak_bytes.map(|bytes| bytes as f64 / 1e6),
+            peak_source: peak_source.map(str::to_owned),
             mflop_per_sequence: work.flop / 1e6,
             megabytes_per_sequence: work.bytes / 1e6,
             limits,
@@ -146,8 +155,8 @@ impl Arguments {
 }
 
 impl Limits {
-    fn measure(work: Work, per_sequence: f64) -> anyhow::Result<Self> {
-        let ceilings = Ceilings::measure()?;
+    fn measure<B: Rated>(backend: &B, work: Work, per_sequence: f64) -> anyhow::Result<Self> {
+        let ceilings = backend.ceilings()?;
         Ok(Self {
             share_of_matmul: work.flop / per_sequence / ceilings.matmul_flops,
             share_of_copy: work.bytes / per_sequence / ceilings.copy_bytes,
@@ -160,6 +169,7 @@ impl Measured {
     fn tell(&self) -> Outcome {
         let Self { task, rule, credit, batch, threads, steps, .. } = self;
         say(format_args!("{task} {rule} {credit}, batch {batch}, {threads} threads, {steps} steps"))?;
+        say(format_args!("device    {}", self.device))?;
         say(format_args!("step      {:.2} ms median, {:.2} ms p99", self.ms_per_step, self.ms_per_step_p99))?;
         say(format_args!(
             "sequence  {:.3} ms, {:.0} a second",

@@ -23,15 +23,30 @@ fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// Runs with 1 thread and with 2, and compares every byte.
 #[track_caller]
 fn check(arguments: &[&str]) {
-    let run = |threads: &str| {
+    check_settings(arguments, ["--threads=1", "--threads=2"]);
+}
+
+/// Runs with either setting, and compares every byte.
+#[track_caller]
+fn check_settings(arguments: &[&str], settings: [&str; 2]) {
+    let run = |setting: &str| {
         let folder = Folder::new();
-        folder.succeeds(&[&["--threads", threads][..], arguments, &["--out", "out"]].concat());
+        folder.succeeds(&[arguments, &[setting, "--out", "out"]].concat());
         content(&folder.path("out"))
     };
-    for ((one_name, one), (two_name, two)) in run("1").into_iter().zip(run("2")) {
+    let [first, second] = settings.map(run);
+    assert_eq!(first.len(), second.len());
+    for ((one_name, one), (two_name, two)) in first.into_iter().zip(second) {
         assert_eq!(one_name, two_name);
-        assert!(one == two, "{one_name} depends on the number of threads");
+        assert!(one == two, "{one_name} depends on {settings:?}");
     }
+}
+
+#[test]
+fn a_study_does_not_depend_on_how_many_runs_are_under_way_at_once() {
+    let study =
+        ["reproduce", "--protocol", "smoke", "--seeds", "1", "--task", "copying", "--task", "regression"];
+    check_settings(&study, ["--jobs=1", "--jobs=5"]);
 }
 
 #[test]

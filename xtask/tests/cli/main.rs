@@ -6,6 +6,7 @@ mod command_line;
 mod configuration;
 mod data;
 mod determinism;
+mod device;
 mod effective;
 mod folders;
 mod help;

@@ -100,8 +100,12 @@ fn settings(report: &Report) -> String {
 
 fn machine(report: &Report) -> String {
     let (machine, versions) = (&report.machine, &report.versions);
+    let devices = match &report.devices[..] {
+        [] => String::new(),
+        devices => format!(" Computed by {}.", devices.join(", ")),
+    };
     format!(
-        "## Machine\n\n{}, {} threads, {}; {}. plastica {}, {}.\n",
+        "## Machine\n\n{}, {} threads, {}; {}.{devices} plastica {}, {}.\n",
         machine.processor,
         machine.cores,
         machine.architecture,

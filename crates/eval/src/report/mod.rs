@@ -28,7 +28,7 @@ pub use machine::{Machine, Versions};
 pub use task::{Baseline, Measured, PublishedFigure, RuleReport, TaskReport};
 
 /// The layout of `report.json`, with a number that changes when a field does.
-const FORMAT: &str = "plastica-report 1";
+const FORMAT: &str = "plastica-report 2";
 
 /// Everything that the report says, before it is given a form.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,6 +49,8 @@ pub struct Report {
     pub claims: Vec<Claim>,
     /// What it ran on.
     pub machine: Machine,
+    /// The devices that computed it.
+    pub devices: Vec<String>,
     /// What it ran with.
     pub versions: Versions,
     /// Duration of the study in seconds.
@@ -73,6 +75,7 @@ impl Report {
             tasks: tasks.iter().map(|task| TaskReport::new(task, records)).collect::<Result<_, _>>()?,
             claims: claims(records),
             machine,
+            devices: distinct(records.iter().flat_map(|r| &r.devices)),
             versions: Versions::current(),
             wall_seconds,
         })

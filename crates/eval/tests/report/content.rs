@@ -166,8 +166,8 @@ fn the_json_has_these_fields() {
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys.join(" "), want);
     };
-    assert_eq!(json["format"], "plastica-report 1");
-    check(&json, "claims credit failed format machine protocol runs tasks versions wall_seconds");
+    assert_eq!(json["format"], "plastica-report 2");
+    check(&json, "claims credit devices failed format machine protocol runs tasks versions wall_seconds");
     check(&json["machine"], "architecture cores processor system");
     check(&json["versions"], "plastica rustc");
     let task = &json["tasks"][0];

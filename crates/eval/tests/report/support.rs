@@ -23,6 +23,7 @@ pub fn record(task: &str, rule: &str, seed: u64, metrics: &[(&str, f64)]) -> Run
         final_metrics: epoch(2).metrics,
         trace: None,
         fingerprint: String::new(),
+        devices: Vec::new(),
         wall_seconds: 1.0,
         status: RunStatus::Finished,
     }

@@ -49,7 +49,8 @@ fn study(folder: &Path, meanwhile: impl Fn(usize, &AtomicBool) + Sync) -> Told {
     };
     let held = OutputFolder::open(folder).unwrap();
     let snapshot_every = Some(Duration::ZERO);
-    let session = Session { folder: &held, resume: true, snapshot_every, stop: &stop, told: &told };
+    let session =
+        Session { folder: &held, resume: true, snapshot_every, jobs: None, stop: &stop, told: &told };
     let outcome = with_threads(1, || session.run_all(SEEDS.map(run).to_vec(), &Cpu::<f32>::new())).unwrap();
     let episodes = episodes.load(Ordering::Relaxed);
     Told { outcome, episodes, notes: notes.into_inner().unwrap() }
@@ -201,7 +202,8 @@ fn a_run_that_diverged_is_finished_too() {
         }
     };
     let (stop, snapshot_every) = (AtomicBool::new(false), Some(Duration::ZERO));
-    let session = Session { folder: &held, resume: true, snapshot_every, stop: &stop, told: &told };
+    let session =
+        Session { folder: &held, resume: true, snapshot_every, jobs: None, stop: &stop, told: &told };
     let diverging = PlannedRun::new(diverging, Protocol::Smoke);
     let records = [(); 2].map(|()| session.run(&diverging, &Cpu::<f32>::new()).unwrap().unwrap());
     assert!(matches!(records[0].status, RunStatus::Failed { .. }));

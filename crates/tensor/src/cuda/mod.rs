@@ -10,9 +10,8 @@
 //!
 //! Kernels are compiled when a device is opened, by nvrtc, and not when the crate is: one binary then fits
 //! every card, the driver finishing the work for the one that is there, and a build needs nothing beyond what
-//! dfdx asks for. That is a CUDA toolkit with `nvcc`, and `nvidia-smi` or, where there is no card, a
-//! stand-in that tells the compute capability to build dfdx's own kernels for. To check types and lints without
-//! a toolkit, `cargo check --features cuda,dfdx/ci-check` will do.
+//! dfdx asks for, which is a CUDA toolkit. `docs/cuda.md` says how to get one, how to check types and lints without,
+//! and what has to be there at run time.
 //!
 //! A kernel's sizes have 32 bits, so a buffer has less than 2³¹ elements; more are refused.
 
@@ -27,16 +26,24 @@ use dfdx::tensor::CudaError;
 use crate::{Result, Storage, TensorError};
 
 mod buffer;
+mod card;
 mod host;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod libraries;
 mod module;
 mod strided;
 
 pub use buffer::CudaBuffer;
 pub(crate) use buffer::Slice;
+pub use card::Memory;
 pub(crate) use module::{elements, grid, groups};
 pub(crate) use strided::Strided;
 
 use buffer::Pool;
+
+/// Times as much work as a core takes at once: what a launch costs is paid once for all of it. A batch of some hundreds
+/// of episodes is then one part, and fits into the memory of every card that is worth its while.
+const BREADTH: usize = 64;
 
 /// A CUDA device, computing with `f32`. Cloning shares it; it may be used by several threads.
 #[derive(Clone)]
@@ -68,6 +75,8 @@ impl Cuda {
                 error.0
             ))
         };
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        libraries::load().map_err(failed)?;
         // dfdx and cudarc panic where there is no driver or no such device, so both are asked for first
         cudarc::driver::result::init().map_err(absent)?;
         let count = cudarc::driver::result::device::get_count().map_err(absent)?;
@@ -84,7 +93,8 @@ impl Cuda {
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
-        let name = format!("cuda:{ordinal} (sm_{major}{minor}, f32)");
+        let product = card::product(&handle).map_err(by_driver)?;
+        let name = format!("cuda:{ordinal} (sm_{major}{minor}, f32, {product})");
         Ok(Self(Arc::new(Device { ordinal, name, handle, blas: Arc::new(blas), pool })))
     }
 
@@ -176,6 +186,14 @@ impl Storage for Cuda {
             // SAFETY: fill(out, value, len) writes `len` elements, as many as `out` has
             unsafe { self.launch("fill", elements(len), (out, value, len as u32)) }
         })
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Cuda::synchronize(self)
+    }
+
+    fn breadth(&self) -> usize {
+        BREADTH
     }
 }
 

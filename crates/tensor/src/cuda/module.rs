@@ -17,6 +17,7 @@ const THREADS: usize = 256;
 
 const SOURCE: &str = concat!(
     include_str!("common.cu"),
+    include_str!("../ops/conv_block/kernels.cu"),
     include_str!("../ops/convolution/kernels.cu"),
     include_str!("../ops/indexing/kernels.cu"),
     include_str!("../ops/layout/kernels.cu"),
@@ -34,6 +35,7 @@ const SOURCE: &str = concat!(
 fn kernels() -> Vec<&'static str> {
     [
         &["fill"][..],
+        ops::conv_block::cuda::KERNELS,
         ops::convolution::cuda::KERNELS,
         ops::indexing::cuda::KERNELS,
         ops::layout::cuda::KERNELS,

@@ -14,6 +14,8 @@ use crate::{Array, Backend, GradMode, Result, Shape, Storage, Tape, Tensor};
 
 mod aligned;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod lowering;
 mod products;
 mod shallow;
@@ -134,9 +136,6 @@ pub trait ConvBlockKernels: Storage {
         None
     }
 }
-
-#[cfg(feature = "cuda")]
-impl ConvBlockKernels for crate::cuda::Cuda {}
 
 struct ConvBlock<B: Backend> {
     forward: BlockForward<B::Buffer>,

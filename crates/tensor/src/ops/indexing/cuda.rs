@@ -48,7 +48,7 @@ impl IndexingKernels for Cuda {
 
 impl Cuda {
     /// Indices on the device, as the bits of a buffer, so that one pool serves all.
-    fn upload_indices(&self, indices: &[u32]) -> Result<CudaBuffer> {
+    pub(crate) fn upload_indices(&self, indices: &[u32]) -> Result<CudaBuffer> {
         self.upload(indices.iter().map(|&i| f32::from_bits(i)).collect())
     }
 }

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# Checks and times everything that runs on a CUDA device, in one call, and prints a short table last. Builds nothing:
+# BINARIES is a folder that tests/gpu-build.sh has filled, here or on another machine.
+#   usage: tests/gpu.sh BINARIES [--out DIR] [--peer SCRIPT.py] [--only PART,PART]
+#
+#   --out    where full outputs go, a file a step; a temporary folder unless given
+#   --peer   a PyTorch script to time beside ours, that takes --device, --rule, --credit, --batch and --steps, and
+#            --compile; its last line goes into the table
+#   --only   some of: tests, determinism, devices, throughput, images, latency, study, rates, peer, sanitizer
+#
+# Exit status: 0 if every step went well, 1 otherwise.
+set -uo pipefail
+
+root="$(cd "$(dirname "$0")/.." && pwd)"
+usage() {
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+[ $# -ge 1 ] && [ -x "$1/xtask" ] || usage
+bin="$(cd "$1" && pwd)"
+shift
+out="" peer="" only="tests,determinism,devices,throughput,images,latency,study,rates,peer,sanitizer"
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || usage
+    case "$1" in
+        --out) out="$2" ;;
+        --peer) peer="$2" ;;
+        --only) only="$2" ;;
+        *) usage ;;
+    esac
+    shift 2
+done
+out="${out:-$(mktemp -d)}"
+mkdir -p "$out"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+# for the tests that read files of the repository
+export CARGO_MANIFEST_DIR="$root/tests"
+
+# CUDA's libraries, where the loader does not know them by itself: an installed toolkit's, or those of Python's wheels
+if ! ldconfig -p 2>/dev/null | grep -q 'libcublas\.so\.1'; then
+    for folder in "${CUDA_PATH:-/usr/local/cuda}/lib64" /usr/local/cuda/lib64 \
+        $(python3 -c 'import nvidia, glob; print(*sum((glob.glob(p + "/**/lib", recursive=True) for p in nvidia.__path__), []))' 2>/dev/null); do
+        [ -d "$folder" ] && export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    done
+fi
+
+table="" failed=0
+row() { table+="$(printf '%-44s %s' "$1" "$2")"$'\n'; }
+
+# step NAME SECONDS COMMAND...: its output goes to a file; gives whether it went well, and leaves the file's name in $log.
+step() {
+    local name="$1" limit="$2" begin=$SECONDS status=0
+    shift 2
+    log="$out/$(echo "$name" | tr -c 'A-Za-z0-9.\n' '-').log"
+    # in the background, as a shell puts a signal off to the end of what it waits for otherwise
+    timeout "$limit" "$@" >"$log" 2>&1 &
+    wait $! || status=$?
+    echo "$name: status $status, $((SECONDS - begin)) s"
+    [ $status -eq 0 ] || { failed=1; tail -5 "$log"; }
+    return $status
+}
+
+# check NAME SECONDS COMMAND...: a step whose row is whether it went well.
+check() { if step "$@"; then row "$1" ok; else row "$1" "FAILED: $(grep -m1 -aE 'error|panicked|FAIL' "$log" | cut -c1-110)"; fi; }
+
+# field NAME: a number or a text out of the last result in $log.
+field() { grep -a '"event":"result"' "$log" | tail -1 | sed -nE "s/.*\"$1\":(\"([^\"]*)\"|([^,}]*)).*/\2\3/p"; }
+
+# The table, and the end.
+finish() {
+    echo
+    printf '%s' "$table"
+    [ $failed -eq 0 ] && echo "$1" || echo "some steps FAILED; their outputs are in $out"
+    exit $failed
+}
+trap 'failed=1; finish' INT TERM
+
+wanted() { case ",$only," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
+tiny=(--task copying --set model.model_dim=32 --set model.ffn_dim=64 --set training.epochs=1
+    --set training.dataset_size=64 --set training.eval_episodes=16 --set training.batch_size=16 --set training.credit=full)
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
+
+if wanted tests; then
+    check "kernels against the CPU" 240 "$bin/tensor-tests"
+    grep -aq 'skipped, for want' "$log" && row "" "SKIPPED: no device"
+    check "20 configurations, recordings" 240 "$bin/model-tests" --nocapture --test-threads 1 on_cuda
+    grep -aE 'values|holds|skipped' "$log"
+fi
+
+if wanted determinism; then
+    for rule in none hebbian gradient; do
+        for turn in 1 2; do
+            step "train $rule, turn $turn" 60 "$bin/xtask" --quiet train "${tiny[@]}" --rule $rule --device cuda --out "$work/$rule-$turn"
+        done
+        if diff -rq -x '*.timing.json' -x .lock "$work/$rule-1" "$work/$rule-2" >"$out/same-$rule.log" 2>&1; then
+            row "$rule twice, the same bytes" ok
+        else
+            row "$rule twice, the same bytes" "FAILED"
+            failed=1
+        fi
+    done
+fi
+
+if wanted devices; then
+    run=(--quiet train "${tiny[@]}" --set training.dataset_size=100000 --rule hebbian --out "$work/moved" --checkpoint-every 0.5)
+    timeout -s INT 12 "$bin/xtask" "${run[@]}" --device cuda >"$out/moved-1.log" 2>&1
+    ls "$work"/moved/*.snapshot >/dev/null 2>&1 && timeout -s INT 6 "$bin/xtask" "${run[@]}" --resume --device cpu >"$out/moved-2.log" 2>&1
+    if grep -aq 'goes on on cpu' "$out/moved-2.log"; then row "begun on cuda, goes on on cpu" ok; else
+        row "begun on cuda, goes on on cpu" "FAILED"
+        failed=1
+    fi
+    step "train for both" 60 "$bin/xtask" --quiet train "${tiny[@]}" --rule gradient --device cuda --out "$work/both"
+    for device in cpu cuda; do
+        step "eval on $device" 60 "$bin/xtask" --json eval "$work"/both/*.safetensors --task copying --episodes 64 --device $device
+        row "a checkpoint of cuda on $device, loss" "$(field loss)"
+    done
+fi
+
+# throughput NAME ARGUMENTS...
+throughput() {
+    local name="$1"
+    shift
+    if step "$name" 120 "$bin/xtask" --json bench throughput --device cuda "$@"; then
+        row "$name" "$(printf '%10.4f ms a sequence %9.1f a second %8.0f MB' "$(field ms_per_sequence)" "$(field sequences_per_second)" "$(field peak_megabytes)")"
+    else
+        row "$name" "FAILED: $(grep -m1 -a error "$log" | cut -c1-110)"
+    fi
+}
+
+if wanted throughput; then
+    throughput "ceilings" --batch 64 --steps 3
+    row "  device" "$(field device)"
+    row "  f32 product, flop/s" "$(field matmul_flops)"
+    row "  copy, bytes read and written/s" "$(field copy_bytes)"
+    for rule in hebbian gradient none; do
+        for batch in 64 512 2048; do
+            throughput "$rule full, batch $batch" --rule $rule --credit full --batch $batch --steps 8 --no-ceilings
+        done
+    done
+fi
+
+if wanted images; then
+    for rule in hebbian gradient; do
+        throughput "few-shot images, $rule, batch 16" --task cifar-fs --rule $rule --credit full --batch 16 --steps 6 --no-ceilings \
+            --set task.data=glyphs --set task.ways=5 --set task.shots=1
+    done
+fi
+
+if wanted latency; then
+    step "latency" 60 "$bin/xtask" --json bench latency --rule hebbian --steps 500 --device cuda
+    row "one step of one episode, hebbian, µs" "$(field median_us)"
+fi
+
+if wanted study; then
+    for jobs in 1 4 8 16; do
+        step "study, $jobs jobs" 120 "$bin/xtask" --quiet --json reproduce --protocol smoke --seeds 4 --task copying --task cue-reward \
+            --task regression --jobs $jobs --device cuda --out "$work/study-$jobs"
+        row "36 short runs, $jobs at once, s" "$(field wall_seconds)"
+    done
+fi
+
+if wanted rates; then
+    step "rates" 120 "$bin/rates"
+    while IFS= read -r line; do table+="$line"$'\n'; done <"$log"
+fi
+
+if wanted peer && [ -n "$peer" ]; then
+    for rule in hebbian gradient; do
+        for batch in 64 512 2048; do
+            step "peer $rule, batch $batch" 120 python3 "$peer" --device cuda --rule $rule --credit full --batch $batch --steps 5
+            row "peer $rule, batch $batch" "$(tail -1 "$log" | cut -c1-110)"
+        done
+        step "peer $rule compiled" 240 python3 "$peer" --device cuda --rule $rule --credit full --batch 512 --steps 5 --compile
+        row "peer $rule compiled, batch 512" "$(tail -1 "$log" | cut -c1-110)"
+    done
+fi
+
+if wanted sanitizer; then
+    if command -v compute-sanitizer >/dev/null; then
+        small=(--test-threads 1 blocks_in_evaluation second_derivatives rows moving_elements optimisers fast_weights)
+        for tool in memcheck racecheck; do
+            check "compute-sanitizer $tool" 180 compute-sanitizer --tool $tool --error-exitcode 9 "$bin/tensor-tests" "${small[@]}"
+        done
+    else
+        row "compute-sanitizer" "not run: it is not installed"
+    fi
+fi
+
+finish "every step went well"
