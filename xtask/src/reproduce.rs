@@ -71,7 +71,7 @@ pub struct Arguments {
 /// Runs the study.
 pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
     let begin = Instant::now();
-    let tasks = distinct(&arguments.task, &TaskConfig::NAMES.map(String::from));
+    let tasks = distinct(&arguments.task, &TaskConfig::PUBLISHED_NAMES.map(String::from));
     let study = Study {
         protocol: arguments.protocol,
         data: images_of(&tasks, &arguments.data)?,
