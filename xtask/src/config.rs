@@ -26,6 +26,15 @@ pub fn load(
     if let Some(preset) = preset {
         preset.apply(&mut defaults);
     }
+    lay_over(defaults, file, settings)
+}
+
+/// A configuration overridden by a file and by settings, as [`load`] has it.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn lay_over(defaults: RunConfig, file: Option<&Path>, settings: &[String]) -> anyhow::Result<RunConfig> {
+    let (task, rule) = (defaults.task.name(), defaults.model.rule);
     let mut table = Table::try_from(defaults).context("the defaults")?;
     // the widths follow from the task: what stands here afterwards was asked for
     if let Some(Value::Table(model)) = table.get_mut("model") {

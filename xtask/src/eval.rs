@@ -32,7 +32,7 @@ pub struct Arguments {
     /// 20-way model of 1-channel images.
     #[arg(long, value_name = "ZIP_OR_DIR", conflicts_with_all = ["task", "episodes", "seed"])]
     one_shot_runs: Option<PathBuf>,
-    /// The task: copying, cue-reward, regression, omniglot or cifar-fs; with the settings it was trained on, if it was on this one.
+    /// The task: copying, cue-reward, regression, associative-recall, concept-shift, omniglot or cifar-fs; with the settings it was trained on, if it was on this one.
     #[arg(long, value_name = "T", required_unless_present = "one_shot_runs")]
     task: Option<String>,
     /// Number of fresh episodes.

@@ -1,10 +1,10 @@
-//! `cargo xtask reproduce`: the paper's study.
+//! `cargo xtask reproduce`: the paper's study, and the same tasks trained until they are learned.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use plastica_eval::{
     Machine, OutputFolder, PlannedRun, Preset, Protocol, Report, RunStatus, Session, Study, write_events,
@@ -15,6 +15,7 @@ use plastica_tasks::{DataFolder, Dataset, TaskConfig};
 use plastica_tensor::Backend;
 use serde_json::json;
 
+use crate::config;
 use crate::device::{On, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::output::{say, tell, tell_result};
@@ -30,17 +31,24 @@ use crate::session::{Saving, Signals, Telling, with_way_on};
                                                          images as the field runs them
   cargo xtask reproduce --protocol smoke                 the same path in seconds
   cargo xtask-cuda reproduce --device cuda                the whole study on a GPU
+  cargo xtask reproduce --protocol converged             the sequence tasks, trained until they stand still
+  cargo xtask reproduce --protocol converged --task copying --set task.delay=100 --out results/delay-100
+
+Protocol converged gives every rule and credit the same batches, cap and rule of when to stop, under its preset
+(converged; docs/configuration.md). --config and --set go over that, for every run alike.
 
 Runs that are finished in the folder are kept, and those that were stopped go on: the same command again
 does only what is missing or of another configuration.
 
-With --json, an event run for each run: task, rule, seed, finished, reason (why it is not), metrics
+With --json, an event run for each run: task, rule, credit, seed, finished, reason (why it is not), metrics
 (the last epoch's). The result: runs, failed (how many), wall_seconds, folder, report (the file).")]
 pub struct Arguments {
-    /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds.
+    /// paper: the published configurations, budgets and seeds; smoke: the same path in seconds; converged: the tasks
+    /// trained until their loss stands still, plasticity detached and trained.
     #[arg(long, default_value = "paper")]
     protocol: Protocol,
-    /// A task, more than once for several; by default all: copying, cue-reward, regression, omniglot and cifar-fs.
+    /// A task, more than once for several; by default all of the paper: copying, cue-reward, regression, omniglot and
+    /// cifar-fs; of protocol converged, the first three.
     #[arg(long, value_name = "T")]
     task: Vec<String>,
     /// The images of the image tasks: omniglot, omniglot-minimal, cifar-100, natural-100 or glyphs; more than once for
@@ -48,23 +56,33 @@ pub struct Arguments {
     /// such files.
     #[arg(long, value_name = "SET")]
     data: Vec<String>,
-    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).
+    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md), converged.
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
     /// A plasticity rule, more than once for several; by default none, hebbian and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
-    /// What the outer gradient sees of the fast weights: detached (as published), full, truncated(k).
-    #[arg(long, default_value = "detached", value_name = "C")]
-    credit: Credit,
+    /// What the outer gradient sees of the fast weights: detached (as published, and the default), full, truncated(k).
+    /// Of protocol converged more than once for several, by default detached and full.
+    #[arg(long, value_name = "C")]
+    credit: Vec<Credit>,
     /// Runs of each task and rule; the published seeds first.
     // a rule's published seeds begin 1000 after the last rule's
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     seeds: u16,
     /// Folder for records, checkpoints and the report (report.html, .md and .json); by default
-    /// results/PROTOCOL-CREDIT. Its folder logs has the records in the layout of the paper's own logs.
+    /// results/PROTOCOL-CREDIT, of protocol converged results/converged. Its folder logs has the records in the layout of the paper's own logs.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Configuration to lay over the protocol's, for every run; protocol converged alone.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// One more value to lay over it, such as task.delay=100; may be repeated; protocol converged alone.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Cut every run down to what takes seconds, to see the way through; protocol converged alone.
+    #[arg(long)]
+    quick: bool,
     /// Write event files too, to the folder's folder tensorboard.
     #[arg(long)]
     tensorboard: bool,
@@ -79,25 +97,42 @@ pub struct Arguments {
 
 /// Runs the study.
 pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
-    let tasks = distinct(&arguments.task, &TaskConfig::NAMES.map(String::from));
+    let converged = arguments.protocol == Protocol::Converged;
+    arguments.check()?;
+    let (tasks, credits) = match converged {
+        true => (&TaskConfig::SEQUENCE_NAMES[..], &[Credit::Detached, Credit::Full][..]),
+        false => (&TaskConfig::PUBLISHED_NAMES[..], &[Credit::Detached][..]),
+    };
+    let tasks = distinct(&arguments.task, &tasks.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
     let study = Study {
         protocol: arguments.protocol,
         data: images_of(&tasks, &arguments.data)?,
         preset: arguments.preset,
         tasks,
         rules: distinct(&arguments.rule, &Rule::ALL),
-        credit: arguments.credit,
+        credits: distinct(&arguments.credit, credits),
         seeds: arguments.seeds.into(),
+        quick: arguments.quick,
     };
-    let runs = study.plan().map_err(Failure::usage)?;
-    on_device!(arguments.on.device, |backend| reproduce(arguments, &runs, &backend, quiet))
+    let runs = arguments.laid_over(study.plan().map_err(Failure::usage)?)?;
+    let default = || match &study.credits[..] {
+        [credit] if !converged => PathBuf::from(format!("results/{}-{credit}", arguments.protocol)),
+        _ => PathBuf::from(format!("results/{}", arguments.protocol)),
+    };
+    on_device!(arguments.on.device, |backend| reproduce(arguments, &runs, default, &backend, quiet))
 }
 
-fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B, quiet: bool) -> Outcome {
+fn reproduce<B: Backend>(
+    arguments: &Arguments,
+    runs: &[PlannedRun],
+    folder: impl FnOnce() -> PathBuf,
+    backend: &B,
+    quiet: bool,
+) -> Outcome {
     let begin = Instant::now();
-    let default = || PathBuf::from(format!("results/{}-{}", arguments.protocol, arguments.credit));
+    let converged = arguments.protocol == Protocol::Converged;
     let signals = Signals::handle()?;
-    let folder = OutputFolder::open(&arguments.out.clone().unwrap_or_else(default))?;
+    let folder = OutputFolder::open(&arguments.out.clone().unwrap_or_else(folder))?;
     let progress = Progress::new(runs.iter().map(|run| run.episodes()).sum(), quiet);
     let telling = Telling::new(&progress, quiet);
     let session = Session {
@@ -124,7 +159,9 @@ fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B
     let folder = folder.path();
     let report = Report::new(&records, Machine::detect(), outcome.wall_seconds)?;
     report.write(folder)?;
-    write_logs(&records, &folder.join("logs"))?;
+    if !converged {
+        write_logs(&records, &folder.join("logs"))?;
+    }
     if arguments.tensorboard {
         for record in &records {
             write_events(record, &folder.join("tensorboard"))?;
@@ -134,6 +171,9 @@ fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B
     let failed: Vec<String> = records
         .iter()
         .filter_map(|r| match &r.status {
+            RunStatus::Failed { reason } if converged => {
+                Some(format!("{}-{}-{}-{}: {reason}", r.task, r.rule, r.credit, r.seed))
+            }
             RunStatus::Failed { reason } => Some(format!("{}-{}-{}: {reason}", r.task, r.rule, r.seed)),
             RunStatus::Finished => None,
         })
@@ -158,7 +198,7 @@ fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B
             RunStatus::Finished => None,
         };
         let (task, rule, finished) = (&r.task, &r.rule, reason.is_none());
-        let told = json!({ "task": task, "rule": rule, "seed": r.seed, "finished": finished, "reason": reason, "metrics": r.final_metrics });
+        let told = json!({ "task": task, "rule": rule, "credit": r.credit, "seed": r.seed, "finished": finished, "reason": reason, "metrics": r.final_metrics });
         tell("run", told)?;
     }
     let result = json!({
@@ -170,6 +210,48 @@ fn reproduce<B: Backend>(arguments: &Arguments, runs: &[PlannedRun], backend: &B
     });
     tell_result("reproduce", result)?;
     if failed.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+impl Arguments {
+    /// Whether the options go with the protocol.
+    fn check(&self) -> Outcome {
+        if self.protocol == Protocol::Converged {
+            return Ok(());
+        }
+        let given = [
+            ("--config", self.config.is_some()),
+            ("--set", !self.settings.is_empty()),
+            ("--quick", self.quick),
+            ("more than one --credit", self.credit.len() > 1),
+        ];
+        match given.into_iter().find(|&(_, given)| given) {
+            None => Ok(()),
+            Some((option, _)) => {
+                let protocol = self.protocol;
+                Err(Failure::usage(anyhow!("{option}: of protocol converged alone, not of {protocol}")))
+            }
+        }
+    }
+
+    /// The runs with `--config` and `--set` laid over each.
+    fn laid_over(&self, runs: Vec<PlannedRun>) -> Outcome<Vec<PlannedRun>> {
+        if self.config.is_none() && self.settings.is_empty() {
+            return Ok(runs);
+        }
+        let one = |run: PlannedRun| {
+            let (before, name) = (run.config().clone(), run.name().to_owned());
+            let config = config::lay_over(before, self.config.as_deref(), &self.settings)?;
+            let run = run.with_config(config);
+            // what runs are told apart by is the study's to say
+            if run.name() != name {
+                bail!(
+                    "{name}: task, rule, credit and seed are set by options of their own, not by --config or --set"
+                );
+            }
+            Ok(run)
+        };
+        runs.into_iter().map(one).collect::<anyhow::Result<_>>().map_err(Failure::usage)
+    }
 }
 
 /// The images of each image task: those asked for, those of the published runs where they are at hand, or glyphs.

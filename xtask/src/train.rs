@@ -27,7 +27,7 @@ use crate::session::{Saving, Signals, Telling, with_way_on};
 With --json, an event epoch for each epoch: run, epoch, metrics. The result: run, finished, reason (why
 it is not), wall_seconds, metrics (the last epoch's), folder.")]
 pub struct Arguments {
-    /// The task: copying, cue-reward, regression, omniglot or cifar-fs.
+    /// The task: copying, cue-reward, regression, associative-recall, concept-shift, omniglot or cifar-fs.
     #[arg(long, value_name = "T")]
     task: String,
     /// The plasticity rule: none, hebbian or gradient.

@@ -4,7 +4,7 @@ use plastica_rules::Credit;
 use plastica_tensor::optim::Schedule;
 use serde::{Deserialize, Serialize};
 
-use crate::EvalError;
+use crate::{EpochRecord, EvalError, Plateau};
 
 /// Most episodes in a step: far above every use, and far below what no memory would hold.
 const MAX_BATCH: usize = 1 << 16;
@@ -43,6 +43,9 @@ pub struct TrainingConfig {
     /// finite, at least 0. It trains the encoder alone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prototypical_loss: f64,
+    /// When the run ends before its last epoch; `None` for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plateau: Option<Plateau>,
     /// What the outer gradient sees of the fast weights' history.
     #[serde(default)]
     pub credit: Credit,
@@ -64,6 +67,7 @@ impl TrainingConfig {
             clip_norm: published_clip_norm(),
             schedule: Schedule::default(),
             prototypical_loss: 0.0,
+            plateau: None,
             credit: Credit::default(),
             seed: 0,
         }
@@ -77,10 +81,28 @@ impl TrainingConfig {
     /// Optimiser steps of the whole run; `usize::MAX` if there are more than that, 0 for
     /// a batch size of 0.
     pub fn total_steps(&self) -> usize {
-        if self.batch_size == 0 {
-            return 0;
-        }
-        self.dataset_size.div_ceil(self.batch_size).saturating_mul(self.epochs)
+        self.steps_an_epoch().saturating_mul(self.epochs)
+    }
+
+    /// Optimiser steps of an epoch; 0 for a batch size of 0.
+    pub fn steps_an_epoch(&self) -> usize {
+        if self.batch_size == 0 { 0 } else { self.dataset_size.div_ceil(self.batch_size) }
+    }
+
+    /// The epochs of a run that has done these: fewer than `epochs` where it stood still before.
+    pub fn epochs_after(&self, history: &[EpochRecord]) -> usize {
+        let Some(plateau) = self.plateau else { return self.epochs };
+        plateau.stable_epochs(history, self.epochs).map_or(self.epochs, |stable| stable + plateau.cooldown)
+    }
+
+    /// The learning rate of optimiser step `step` (from 0) of a run that has done these epochs.
+    pub fn lr_at(&self, step: usize, history: &[EpochRecord]) -> f64 {
+        let rate = self.lr * self.schedule.factor(step as u64, self.total_steps() as u64);
+        let Some(plateau) = self.plateau else { return rate };
+        let Some(stable) = plateau.stable_epochs(history, self.epochs) else { return rate };
+        let [begin, length] =
+            [stable, plateau.cooldown].map(|epochs| (epochs * self.steps_an_epoch()) as f64);
+        rate * (1.0 - (step as f64 - begin) / length).clamp(0.0, 1.0)
     }
 
     /// Checks every field against the range that it documents.
@@ -110,7 +132,7 @@ impl TrainingConfig {
             let field = "schedule.final_ratio";
             number(field, final_ratio, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v))?;
         }
-        Ok(())
+        self.plateau.map_or(Ok(()), |plateau| plateau.validate(self.epochs))
     }
 }
 
@@ -215,6 +237,36 @@ mod tests {
         let steps = |batch_size| TrainingConfig { batch_size, ..TrainingConfig::new(3, 10) }.total_steps();
         assert_eq!([steps(0), steps(1), steps(4), steps(10), steps(64)], [0, 30, 9, 3, 3]);
         assert_eq!(TrainingConfig::new(usize::MAX, 2).total_steps(), usize::MAX);
+    }
+
+    #[test]
+    fn the_rate_goes_down_where_the_loss_stands_still_and_the_run_ends() {
+        let plateau = Plateau { patience: 2, least_gain: 0.1, smoothing: 1, cooldown: 2 };
+        let schedule = Schedule::WarmupCosine { warmup_steps: 2, final_ratio: 1.0 };
+        let config = TrainingConfig {
+            batch_size: 5,
+            lr: 1.0,
+            schedule,
+            plateau: Some(plateau),
+            ..TrainingConfig::new(9, 10)
+        };
+        config.validate().unwrap();
+        let history = |losses: &[f64]| -> Vec<EpochRecord> {
+            let record = |&loss| EpochRecord { epoch: 1, metrics: [("loss".to_owned(), loss)].into() };
+            losses.iter().map(record).collect()
+        };
+        let rates = |from: usize, losses: &[f64]| [0, 1].map(|i| config.lr_at(from + i, &history(losses)));
+        assert_eq!(rates(0, &[]), [0.5, 1.0]);
+        assert_eq!(rates(6, &[4.0, 3.0, 2.0]), [1.0, 1.0]);
+        assert_eq!(config.epochs_after(&history(&[4.0, 3.0, 2.0])), 9);
+        // two steps an epoch, and four over which the rate goes down
+        let still = [4.0, 3.9, 3.8];
+        assert_eq!((rates(6, &still), config.epochs_after(&history(&still))), ([1.0, 0.75], 5));
+        assert_eq!(rates(8, &[4.0, 3.9, 3.8, 3.0]), [0.5, 0.25]);
+        // and where it never stands still, at the end of the budget
+        let falling: Vec<f64> = (0..8).map(|i| 0.5_f64.powi(i)).collect();
+        assert_eq!((rates(12, &falling[..6]), rates(14, &falling[..7])), ([1.0, 1.0], [1.0, 0.75]));
+        assert_eq!((rates(16, &falling), config.epochs_after(&history(&falling))), ([0.5, 0.25], 9));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Whereabouts;
+
 /// An error of a summary, a configuration or a run record.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -131,7 +133,8 @@ pub enum EvalError {
     },
     /// A run whose loss or gradient left the numbers.
     #[error(
-        "diverged at step {step}: loss {loss}, first in the gradient of '{parameter}', fast-weight norm² {plastic_norm:.4e}"
+        "diverged at step {step}: loss {loss}, first in the gradient of '{parameter}', fast-weight norm² {plastic_norm:.4e}{}",
+        at.as_ref().map(|at| format!("; {at}")).unwrap_or_default()
     )]
     Diverged {
         /// Optimiser steps made before.
@@ -142,6 +145,8 @@ pub enum EvalError {
         parameter: String,
         /// Largest `Σ ‖F‖²` of the step's episodes.
         plastic_norm: f64,
+        /// The layer and the step of the sequence, where there are fast weights.
+        at: Option<Box<Whereabouts>>,
     },
     /// A folder for results that cannot be made or written.
     #[error("output folder {}: it can't be written", path.display())]

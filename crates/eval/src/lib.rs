@@ -20,6 +20,7 @@
 
 mod claims;
 mod config;
+mod divergence;
 mod episode;
 mod error;
 mod evaluation;
@@ -28,6 +29,7 @@ mod layout;
 mod numbers;
 mod objective;
 mod parity;
+mod plateau;
 mod preset;
 mod published;
 mod record;
@@ -49,6 +51,7 @@ pub use claims::{
     Assertion, Claim, Comparison, Effect, Finding, Group, Sample, Scale, Side, Test, Verdict, claims,
 };
 pub use config::TrainingConfig;
+pub use divergence::Whereabouts;
 pub use episode::{EpisodeTrace, HeadAttention, LayerNorms};
 pub use error::EvalError;
 pub use evaluation::{Evaluation, answer_queries, evaluate};
@@ -56,11 +59,13 @@ pub use folder::OutputFolder;
 pub use layout::{LogAggregate, LogConfig, LogEpoch, LogRun, StudyLog, write_logs};
 pub use objective::{Objective, SequenceObjective};
 pub use parity::{Deviation, GRADIENT_TOLERANCE, Parity, VALUE_TOLERANCE, replay};
+pub use plateau::Plateau;
 pub use preset::Preset;
 pub use published::{
     Published, PublishedConfig, PublishedMetric, PublishedModel, PublishedRule, PublishedTask,
     TaskParameters, published,
 };
+pub(crate) use record::split_arm;
 pub use record::{EpochRecord, RunRecord, RunStatus, VERSION};
 pub use report::{
     Baseline, Curve, Machine, Measured, Point, PublishedFigure, Report, RuleReport, Series, TaskReport,

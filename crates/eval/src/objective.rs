@@ -30,7 +30,10 @@ pub trait Objective<B: Backend>: Send + Sync {
 /// - `recall_accuracy_strict`: over the recall phase's steps alone.
 ///
 /// Values are scored by squared error, the mean over the outputs, and reported as `query_loss`: over the
-/// recall phase's steps.
+/// recall phase's steps. Where the mapping changes inside the episode ([`EpisodeBatch::shifts`]), that is told apart:
+/// - `query_loss_before` and `query_loss_after`: queries before and from the change;
+/// - `query_loss_new_K` and `query_loss_shift_K` for K of 1, 2, 4, 8 and 16: an episode's Kth query, and its Kth from
+///   the change, so that the two say how fast a mapping is learned, and how fast another one in its place.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceObjective {
     /// How a step is scored.
@@ -85,6 +88,7 @@ impl<B: Backend> Objective<B> for SequenceObjective {
         tally.add("loss", counted.map(|(_, loss)| loss));
         match &batch.targets {
             Targets::Values(_) => {
+                measure_shifts(&losses, batch, tally);
                 tally.add(
                     "query_loss",
                     losses.into_iter().enumerate().filter(|&(i, _)| recalled(i)).map(|(_, l)| l),
@@ -107,6 +111,31 @@ impl<B: Backend> Objective<B> for SequenceObjective {
             }
         }
         Ok(())
+    }
+}
+
+/// Places of queries, counted from an episode's beginning and from its change of mapping, that have a metric of their own.
+const PLACES: [(usize, &str, &str); 5] = [
+    (1, "query_loss_new_1", "query_loss_shift_1"),
+    (2, "query_loss_new_2", "query_loss_shift_2"),
+    (4, "query_loss_new_4", "query_loss_shift_4"),
+    (8, "query_loss_new_8", "query_loss_shift_8"),
+    (16, "query_loss_new_16", "query_loss_shift_16"),
+];
+
+/// Queries' losses by where they stand to a change of mapping; nothing in tasks that have none.
+fn measure_shifts(losses: &[f64], batch: &EpisodeBatch, tally: &mut Tally) {
+    let Some(shifts) = &batch.shifts else { return };
+    for (losses, &shift) in losses.chunks_exact(batch.steps.max(1)).zip(shifts) {
+        let queries = || (0..batch.steps).filter(|&step| batch.phases[step] == Phase::Recall);
+        let before = |&step: &usize| step < shift as usize;
+        let after = |&step: &usize| step >= shift as usize;
+        tally.add("query_loss_before", queries().filter(before).map(|step| losses[step]));
+        tally.add("query_loss_after", queries().filter(after).map(|step| losses[step]));
+        for (place, new, shifted) in PLACES {
+            tally.add(new, queries().filter(before).nth(place - 1).map(|step| losses[step]));
+            tally.add(shifted, queries().filter(after).nth(place - 1).map(|step| losses[step]));
+        }
     }
 }
 
@@ -180,6 +209,7 @@ mod tests {
             output_width: 3,
             inputs: vec![0.0; 6],
             images: None,
+            shifts: None,
             targets: Targets::Classes(vec![0, 1, 2, 2, 1, 0]),
             phases: vec![Phase::Shown, Phase::Recall, Phase::Recall],
         };
@@ -215,6 +245,28 @@ mod tests {
         let tally = measure(SequenceObjective { loss: LossKind::SquaredError }, outputs, &batch);
         assert!((tally.mean("query_loss") - 0.25).abs() < 1e-12);
         assert!((tally.mean("loss") - 0.125).abs() < 1e-12);
+    }
+
+    #[test]
+    fn queries_before_and_after_a_change_of_mapping_are_told_apart() {
+        let batch = batch("concept-shift");
+        let shifts = batch.shifts.clone().unwrap();
+        let Targets::Values(values) = &batch.targets else { unreachable!("concept shift predicts values") };
+        // right before the change; from there on, the Kth query is off by 1/K
+        let off = |i: usize| {
+            let (shift, step) = (shifts[i / batch.steps] as usize, i % batch.steps);
+            let query = batch.phases[step] == Phase::Recall;
+            if query && step >= shift { 1.0 / ((step - shift) / 2 + 1) as f64 } else { 0.0 }
+        };
+        let outputs = values.iter().enumerate().map(|(i, &v)| f64::from(v) + off(i)).collect();
+        let tally = measure(SequenceObjective { loss: LossKind::SquaredError }, outputs, &batch);
+        assert_eq!((tally.mean("query_loss_before"), tally.mean("query_loss_new_8")), (0.0, 0.0));
+        for place in [1, 2, 4, 8] {
+            let found = tally.mean(&format!("query_loss_shift_{place}"));
+            assert!((found - f64::from(place).powi(-2)).abs() < 1e-6, "{place}: {found}");
+        }
+        let (after, all) = (tally.mean("query_loss_after"), tally.mean("query_loss"));
+        assert!(after > all && all > 0.0, "{after} {all}");
     }
 
     #[test]

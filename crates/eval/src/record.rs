@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
+use plastica_rules::Rule;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
@@ -83,6 +84,39 @@ pub enum RunStatus {
         /// Why it stopped.
         reason: String,
     },
+}
+
+/// A rule and a credit as one name: `hebbian full`.
+fn arm(rule: &str, credit: &str) -> String {
+    format!("{rule} {credit}")
+}
+
+/// The rule of such a name and its credit; of a rule's name alone, an empty credit.
+pub(crate) fn split_arm(name: &str) -> (&str, &str) {
+    name.split_once(' ').unwrap_or((name, ""))
+}
+
+/// The records of a study of several credits, each under its rule and credit as one name, so that they stand beside each
+/// other as rules do. Rule none has nothing that credit could train, and stays as it is.
+pub(crate) fn arms(records: &[RunRecord]) -> Vec<RunRecord> {
+    let mut credits: Vec<&str> = Vec::new();
+    for record in records.iter().filter(|r| has_credit(r)) {
+        if !credits.contains(&record.credit.as_str()) {
+            credits.push(&record.credit);
+        }
+    }
+    let credits = credits.join(" and ");
+    let named = |record: &RunRecord| RunRecord {
+        rule: if has_credit(record) { arm(&record.rule, &record.credit) } else { record.rule.clone() },
+        credit: credits.clone(),
+        ..record.clone()
+    };
+    records.iter().map(named).collect()
+}
+
+/// Whether what the outer gradient sees of fast weights is anything to a run, and not yet part of its name.
+fn has_credit(record: &RunRecord) -> bool {
+    record.rule != Rule::None.name() && record.rule.parse::<Rule>().is_ok()
 }
 
 impl RunRecord {

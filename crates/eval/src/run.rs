@@ -20,16 +20,17 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// The published configuration of a task, for the published rule's first seed and detached credit.
+    /// The published configuration of a task, for the published rule's first seed and detached credit. A task that is not the
+    /// paper's has the budget of copying, and seed 0.
     ///
     /// # Errors
-    /// [`EvalError::Task`] for a name that is no sequence task's.
+    /// [`EvalError::Task`] for a name that is no task's.
     pub fn published(task: &str, rule: plastica_rules::Rule) -> Result<Self, EvalError> {
         let task_config = TaskConfig::from_name(task)?;
         let mut config = Self {
             model: ModelConfig { rule, ..ModelConfig::default() },
             task: task_config,
-            training: TrainingConfig::new(1, 1),
+            training: TrainingConfig::new(2, 50),
         };
         if let Some(published) = crate::published().task(task) {
             let model = &published.config.model;

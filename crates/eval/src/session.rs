@@ -188,7 +188,7 @@ impl Session<'_> {
         };
         let mut last_saved = Instant::now();
         let mut status = RunStatus::Finished;
-        while trainer.epoch() < run.config().training.epochs {
+        while !trainer.is_finished() {
             if self.stopped() {
                 save(&trainer)?;
                 return Ok(None);
@@ -212,6 +212,8 @@ impl Session<'_> {
             }
         }
         let record = self.finish(run, &trainer, status, wall_seconds())?;
+        // of a run that ended before its last epoch
+        self.episodes(run, run.episodes().saturating_sub(trainer.episodes()));
         saved();
         Ok(Some(record))
     }

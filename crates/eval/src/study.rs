@@ -9,13 +9,15 @@ use plastica_tasks::{Dataset, TaskConfig};
 use plastica_tensor::Backend;
 use plastica_tensor::optim::Schedule;
 
-use crate::{EvalError, Preset, RunConfig, Trainer, published};
+use crate::{EvalError, Plateau, Preset, RunConfig, Trainer, TrainingConfig, published};
 
 /// How much of the study is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// The published configurations, budgets and seeds.
     Paper,
+    /// The published models and tasks, trained until they stand still: [`Preset::Converged`].
+    Converged,
     /// The same path in seconds: the published models on a handful of episodes.
     Smoke,
     /// A configuration of the user's own.
@@ -24,12 +26,13 @@ pub enum Protocol {
 
 impl Protocol {
     /// Those that a study can be made of.
-    pub const ALL: [Protocol; 2] = [Protocol::Paper, Protocol::Smoke];
+    pub const ALL: [Protocol; 3] = [Protocol::Paper, Protocol::Smoke, Protocol::Converged];
 
     /// The protocol's name, as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Paper => "paper",
+            Protocol::Converged => "converged",
             Protocol::Smoke => "smoke",
             Protocol::Custom => "custom",
         }
@@ -65,10 +68,13 @@ pub struct Study {
     pub preset: Option<Preset>,
     /// Plasticity rules.
     pub rules: Vec<Rule>,
-    /// What the outer gradient sees of the fast weights; the published runs are detached.
-    pub credit: Credit,
+    /// What the outer gradient sees of the fast weights, each with runs of its own; the published ones are detached.
+    /// Rule none has no fast weights, and runs once.
+    pub credits: Vec<Credit>,
     /// Runs of each task and rule: the published seeds first, and on from the last.
     pub seeds: usize,
+    /// Whether every run is cut down to what takes seconds, to see the way through.
+    pub quick: bool,
 }
 
 /// One run of a study.
@@ -92,25 +98,34 @@ impl Study {
         let mut runs = Vec::new();
         for task in &self.tasks {
             for &rule in &self.rules {
-                self.plan_rule(task, rule, ModelKind::Plastic, &mut runs)?;
+                let several = if rule == Rule::None { 1 } else { self.credits.len() };
+                for &credit in self.credits.iter().take(several) {
+                    self.plan_rule(task, rule, credit, ModelKind::Plastic, &mut runs)?;
+                }
             }
             if TaskConfig::from_name(task)?.data().is_some() {
-                self.plan_rule(task, Rule::None, ModelKind::Prototypical, &mut runs)?;
+                for &credit in self.credits.iter().take(1) {
+                    self.plan_rule(task, Rule::None, credit, ModelKind::Prototypical, &mut runs)?;
+                }
             }
         }
         Ok(runs)
     }
 
-    /// The runs of one task and rule; of a prototypical network, of one task alone.
+    /// The runs of one task, rule and credit; of a prototypical network, of one task alone.
     fn plan_rule(
         &self,
         task: &str,
         rule: Rule,
+        credit: Credit,
         kind: ModelKind,
         runs: &mut Vec<PlannedRun>,
     ) -> Result<(), EvalError> {
         let mut config = RunConfig::published(task, rule)?;
         config.model.kind = kind;
+        if self.protocol == Protocol::Converged {
+            Preset::Converged.apply(&mut config);
+        }
         if let Some(preset) = self.preset {
             preset.apply(&mut config);
         }
@@ -120,7 +135,10 @@ impl Study {
             images.data = *data;
         }
         config.fit_to_task()?;
-        config.training.credit = self.credit;
+        config.training.credit = credit;
+        if self.quick {
+            shorten(&mut config.training);
+        }
         if self.protocol == Protocol::Smoke {
             config.training.epochs = 1;
             config.training.dataset_size = 3;
@@ -136,6 +154,7 @@ impl Study {
             // outside of the published runs, every rule has the same seeds, so that runs make pairs
             config.training.seed = match self.preset {
                 Some(_) => i as u64,
+                None if self.protocol == Protocol::Converged => i as u64,
                 None => known.get(i).copied().unwrap_or(first + i as u64),
             };
             runs.push(PlannedRun::new(config, self.protocol));
@@ -144,14 +163,36 @@ impl Study {
     }
 }
 
+/// The same way in seconds.
+fn shorten(training: &mut TrainingConfig) {
+    training.epochs = 3;
+    training.dataset_size = 4;
+    training.batch_size = 2;
+    training.eval_episodes = Some(4);
+    training.schedule = Schedule::default();
+    training.plateau =
+        training.plateau.map(|_| Plateau { patience: 1, smoothing: 1, cooldown: 1, ..Plateau::default() });
+}
+
 impl PlannedRun {
     /// A run by itself.
     pub fn new(config: RunConfig, protocol: Protocol) -> Self {
-        let name = format!("{}-{}-{}", config.task.name(), config.model.method(), config.training.seed);
+        let (task, method, seed) = (config.task.name(), config.model.method(), config.training.seed);
+        let name = match protocol {
+            Protocol::Converged if config.model.rule != Rule::None => {
+                format!("{task}-{method}-{}-{seed}", config.training.credit)
+            }
+            _ => format!("{task}-{method}-{seed}"),
+        };
         Self { name, config, protocol }
     }
 
-    /// `copying-hebbian-2000`: task, rule and seed.
+    /// The same run under another configuration of the same task, rule, credit and seed.
+    pub fn with_config(self, config: RunConfig) -> Self {
+        Self::new(config, self.protocol)
+    }
+
+    /// `copying-hebbian-2000`: task, rule and seed; of the converged protocol `copying-hebbian-full-0`, with the credit.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -197,8 +238,9 @@ mod tests {
             data: Vec::new(),
             preset: None,
             rules: Rule::ALL.to_vec(),
-            credit: Credit::Detached,
+            credits: vec![Credit::Detached],
             seeds,
+            quick: false,
         }
     }
 
@@ -215,6 +257,25 @@ mod tests {
     }
 
     #[test]
+    fn the_converged_plan_has_every_credit_and_one_budget_for_all() {
+        let credits = vec![Credit::Detached, Credit::Full];
+        let plan = Study { protocol: Protocol::Converged, credits, ..study(2) }.plan().unwrap();
+        let names: Vec<&str> = plan.iter().map(PlannedRun::name).collect();
+        let copying = ["none", "hebbian-detached", "hebbian-full", "gradient-detached", "gradient-full"]
+            .map(|arm| [0, 1].map(|seed| format!("copying-{arm}-{seed}")));
+        assert_eq!(names[..10], copying.concat());
+        assert_eq!(plan.len(), 2 * 5 * 2);
+        let budget = |run: &PlannedRun| TrainingConfig {
+            seed: 0,
+            credit: Credit::Full,
+            ..run.config.training.clone()
+        };
+        assert!(
+            plan.iter().all(|run| budget(run) == budget(&plan[0]) && run.config.training.plateau.is_some())
+        );
+    }
+
+    #[test]
     fn what_cannot_be_planned_is_said() {
         let check = |study: Study, part: &str| {
             let message = study.plan().unwrap_err().to_string();
@@ -222,6 +283,8 @@ mod tests {
         };
         check(study(0), "seeds is 0; it must be at least 1");
         check(Study { tasks: vec!["copyin".into()], ..study(1) }, "did you mean `copying`?");
-        assert!("papers".parse::<Protocol>().unwrap_err().to_string().contains("one of paper, smoke"));
+        assert!(
+            "papers".parse::<Protocol>().unwrap_err().to_string().contains("one of paper, smoke, converged")
+        );
     }
 }

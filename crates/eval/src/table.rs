@@ -5,7 +5,7 @@ use std::fmt;
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::{EvalError, RunRecord, RunStatus, Summary, difference_in_standard_errors, published};
+use crate::{EvalError, RunRecord, RunStatus, Summary, difference_in_standard_errors, published, split_arm};
 
 /// What a cell without a value shows.
 const ABSENT: &str = "–";
@@ -228,21 +228,30 @@ pub(crate) fn shown_metrics<'a>(task: &str, rows: &'a [RuleRow]) -> Vec<&'a str>
     let headline: &[&str] = match task {
         "copying" => &["recall_accuracy", "recall_accuracy_strict"],
         "cue-reward" | "regression" => &["query_loss"],
-        "cifar-fs" | "omniglot" => &["accuracy"],
+        "cifar-fs" | "omniglot" | "associative-recall" => &["accuracy"],
+        "concept-shift" => &["query_loss", "query_loss_before", "query_loss_after"],
         _ => {
             let all: BTreeSet<&str> =
                 rows.iter().flat_map(|row| row.metrics.keys()).map(String::as_str).collect();
             return all.into_iter().collect();
         }
     };
-    [headline, &["loss", "eta_mean", "plastic_norm_mean"]].concat()
+    let mut shown = [headline, &["loss", "eta_mean", "plastic_norm_mean"]].concat();
+    // a run that decides itself when to stop says when it did, and has something to say about the answer alone
+    if rows.iter().any(|row| row.metrics.contains_key("steps")) {
+        shown.push("steps");
+        if task == "copying" {
+            shown.swap(0, 1);
+        }
+    }
+    shown
 }
 
 fn metric_row(task: &str, row: &RuleRow, metric: &str) -> Vec<String> {
     let ours = row.metrics.get(metric);
     let theirs = published()
         .task(task)
-        .and_then(|task| task.rule(&row.rule))
+        .and_then(|task| task.rule(split_arm(&row.rule).0))
         .and_then(|rule| Some((rule.metrics.get(metric)?, rule.seeds.len())));
     let difference = ours.zip(theirs).and_then(|(ours, (theirs, count))| {
         difference_in_standard_errors(ours, theirs.mean, theirs.sd, count)

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluation::Evaluating;
 use crate::tensors::EpisodeTensors;
-use crate::{EpochRecord, EvalError, Evaluation, Objective, RunConfig, SequenceObjective, StepTrace, Tally};
+use crate::{
+    EpochRecord, EvalError, Evaluation, Objective, RunConfig, SequenceObjective, StepTrace, Tally,
+    Whereabouts,
+};
 
 /// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
 /// number would add gradients up in a different order. This and the limits below are a core's; a broader device takes
@@ -136,6 +139,16 @@ impl<B: Backend> Trainer<B> {
         self.position.history.len()
     }
 
+    /// Epochs of the whole run, as far as it is known: fewer than the configured ones when the loss stood still before.
+    pub fn epochs(&self) -> usize {
+        self.config.training.epochs_after(&self.position.history)
+    }
+
+    /// Whether there is nothing left to train.
+    pub fn is_finished(&self) -> bool {
+        self.epoch() >= self.epochs()
+    }
+
     /// What the epochs done have measured, in order.
     pub fn history(&self) -> &[EpochRecord] {
         &self.position.history
@@ -198,6 +211,10 @@ impl<B: Backend> Trainer<B> {
         let (model, source, rng) =
             (&self.config.model, self.evaluation_source.as_ref(), &mut self.evaluation_episodes);
         let evaluating = &mut self.position.evaluating;
+        if self.config.training.plateau.is_some() && evaluating.episodes() == 0 {
+            // losses are held against each other: all of them are of the same episodes
+            *rng = stream(self.config.training.seed, Stream::EvaluationEpisodes);
+        }
         advanced(evaluating.advance(model, &self.parameters, source, rng, episodes)?);
         if evaluating.episodes() < episodes {
             return Ok(None);
@@ -207,6 +224,9 @@ impl<B: Backend> Trainer<B> {
         let training = std::mem::take(&mut self.position.training);
         let trained = summarise(&training).into_iter().map(|(name, value)| (format!("train_{name}"), value));
         metrics.extend(trained);
+        if self.config.training.plateau.is_some() {
+            metrics.insert("steps".to_owned(), self.position.step as f64);
+        }
         let record = EpochRecord { epoch: self.epoch() + 1, metrics };
         self.position.trained = 0;
         self.position.trace.clone_from(&evaluation.trace);
@@ -245,12 +265,10 @@ impl<B: Backend> Trainer<B> {
                 }
             }
         }
-        let schedule = self.config.training.schedule;
-        let lr = self.config.training.lr
-            * schedule.factor(self.position.step as u64, self.config.training.total_steps() as u64);
+        let lr = self.config.training.lr_at(self.position.step, &self.position.history);
         let norm = clip_global_norm(&mut gradients, self.config.training.clip_norm)?;
         if !norm.is_finite() || !tally.mean("loss").is_finite() {
-            return Err(self.diverged(&tally, &gradients)?);
+            return Err(self.diverged(&tally, &gradients, batch, &keys)?);
         }
         for statistics in seen.iter().flatten() {
             self.parameters.update_running_statistics(statistics)?;
@@ -261,7 +279,13 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Says where a step left the numbers.
-    fn diverged(&self, tally: &Tally, gradients: &[Option<Array<B>>]) -> Result<EvalError, EvalError> {
+    fn diverged(
+        &self,
+        tally: &Tally,
+        gradients: &[Option<Array<B>>],
+        batch: &EpisodeBatch,
+        keys: &[u64],
+    ) -> Result<EvalError, EvalError> {
         let mut parameter = None;
         for (name, gradient) in self.parameters.names().iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
@@ -275,6 +299,7 @@ impl<B: Backend> Trainer<B> {
             loss: tally.mean("loss"),
             parameter: parameter.unwrap_or_else(|| "none: the loss alone".into()),
             plastic_norm: tally.largest("plastic_norm"),
+            at: Whereabouts::locate(&self.config.model, &self.parameters, batch, keys)?.map(Box::new),
         })
     }
 }

@@ -95,6 +95,7 @@ impl EpisodeSource for Bars {
             inputs,
             images: Some(EpisodeImages { shape: [1, self.side, self.side], pixels, support: self.ways }),
             targets: Targets::Classes(classes),
+            shifts: None,
             phases: self.phases(),
         })
     }

@@ -282,13 +282,24 @@ fn divergence_names_the_step_the_parameter_and_the_norm() {
         config.training.lr = 1e37;
         let mut trainer = Trainer::new(&config, &Cpu::<f32>::new()).unwrap();
         let error = trainer.epoch_step(&mut |_| ()).map(|_| ()).unwrap_err();
-        let EvalError::Diverged { step, loss, parameter, plastic_norm } = &error else {
+        let EvalError::Diverged { step, loss, parameter, plastic_norm, at } = &error else {
             panic!("{rule}: another error: {error}");
         };
         assert_eq!(*step, 1, "the first step is sound, and ruins the parameters");
         assert!(!loss.is_finite(), "{loss}");
         assert_eq!(parameter, "input_proj.weight");
         assert_eq!(*plastic_norm == 0.0, rule == Rule::None, "{plastic_norm}");
+        match at {
+            None => assert_eq!(rule, Rule::None),
+            Some(at) => {
+                assert_eq!(
+                    (at.layer.as_str(), at.step, at.in_reading()),
+                    ("blocks.0.fc1", 1, true),
+                    "{rule}"
+                );
+                assert!(at.to_string().contains("norm² on the way there"), "{at}");
+            }
+        }
         let message = error.to_string();
         let expected =
             format!("diverged at step 1: loss {loss}, first in the gradient of 'input_proj.weight'");

@@ -69,6 +69,8 @@ pub struct EpisodeBatch {
     pub images: Option<EpisodeImages>,
     /// The wanted outputs.
     pub targets: Targets,
+    /// The step of each episode from which another mapping holds, `[B]`, in the task whose mapping changes.
+    pub shifts: Option<Vec<u32>>,
     /// The phase of every step, length `T`; the same for every episode.
     pub phases: Vec<Phase>,
 }
@@ -106,6 +108,7 @@ impl EpisodeBatch {
                 Targets::Classes(classes) => Targets::Classes(classes[of_width(1)].to_vec()),
                 Targets::Values(values) => Targets::Values(values[of_width(self.output_width)].to_vec()),
             },
+            shifts: self.shifts.as_ref().map(|shifts| shifts[episodes].to_vec()),
             phases: self.phases.clone(),
             ..*self
         }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BuiltIn, Copying, CueReward, Dataset, EpisodeSource, FewShot, ImageData, Regression, TaskError, Usage,
+    AssociativeRecall, BuiltIn, ConceptShift, Copying, CueReward, Dataset, EpisodeSource, FewShot, ImageData,
+    Regression, TaskError, Usage,
     images::{cifar_fs, omniglot},
     suggest::nearest,
 };
@@ -21,6 +22,10 @@ pub enum TaskConfig {
     CueReward(CueReward),
     /// `regression`: predict a linear function from examples of it.
     Regression(Regression),
+    /// `associative-recall`: recall the values of many keys, much later.
+    AssociativeRecall(AssociativeRecall),
+    /// `concept-shift`: predict values of a mapping that changes without notice.
+    ConceptShift(ConceptShift),
     /// `omniglot`: few-shot classification of handwritten characters.
     #[serde(deserialize_with = "omniglot")]
     Omniglot(FewShot),
@@ -50,13 +55,24 @@ impl TaskWidths {
 
 impl TaskConfig {
     /// The names of all tasks.
-    pub const NAMES: [&'static str; 5] =
+    pub const NAMES: [&'static str; 7] = [
+        Copying::NAME,
+        CueReward::NAME,
+        Regression::NAME,
+        FewShot::OMNIGLOT,
+        FewShot::CIFAR_FS,
+        AssociativeRecall::NAME,
+        ConceptShift::NAME,
+    ];
+
+    /// The names of the published study's tasks.
+    pub const PUBLISHED_NAMES: [&'static str; 5] =
         [Copying::NAME, CueReward::NAME, Regression::NAME, FewShot::OMNIGLOT, FewShot::CIFAR_FS];
 
-    /// The names of the sequence tasks, whose episodes need no data.
+    /// The names of the published study's sequence tasks, whose episodes need no data.
     pub const SEQUENCE_NAMES: [&'static str; 3] = [Copying::NAME, CueReward::NAME, Regression::NAME];
 
-    /// The task of this name, in its published setting.
+    /// The task of this name, in its published setting where it has one, and otherwise in its default one.
     ///
     /// # Errors
     ///
@@ -66,6 +82,8 @@ impl TaskConfig {
             Copying::NAME => Ok(TaskConfig::Copying(Copying::default())),
             CueReward::NAME => Ok(TaskConfig::CueReward(CueReward::default())),
             Regression::NAME => Ok(TaskConfig::Regression(Regression::default())),
+            AssociativeRecall::NAME => Ok(TaskConfig::AssociativeRecall(AssociativeRecall::default())),
+            ConceptShift::NAME => Ok(TaskConfig::ConceptShift(ConceptShift::default())),
             FewShot::OMNIGLOT => Ok(TaskConfig::Omniglot(FewShot::omniglot())),
             FewShot::CIFAR_FS => Ok(TaskConfig::CifarFs(FewShot::cifar_fs())),
             _ => {
@@ -81,6 +99,8 @@ impl TaskConfig {
             TaskConfig::Copying(_) => Copying::NAME,
             TaskConfig::CueReward(_) => CueReward::NAME,
             TaskConfig::Regression(_) => Regression::NAME,
+            TaskConfig::AssociativeRecall(_) => AssociativeRecall::NAME,
+            TaskConfig::ConceptShift(_) => ConceptShift::NAME,
             TaskConfig::Omniglot(_) => FewShot::OMNIGLOT,
             TaskConfig::CifarFs(_) => FewShot::CIFAR_FS,
         }
@@ -113,6 +133,8 @@ impl TaskConfig {
             TaskConfig::Copying(task) => task.validate(),
             TaskConfig::CueReward(task) => task.validate(),
             TaskConfig::Regression(task) => task.validate(),
+            TaskConfig::AssociativeRecall(task) => task.validate(),
+            TaskConfig::ConceptShift(task) => task.validate(),
             TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => task.validate(self.name()),
         }
     }
@@ -155,6 +177,8 @@ impl TaskConfig {
             TaskConfig::Copying(task) => Box::new(task.build()?),
             TaskConfig::CueReward(task) => Box::new(task.build()?),
             TaskConfig::Regression(task) => Box::new(task.build()?),
+            TaskConfig::AssociativeRecall(task) => Box::new(task.build()?),
+            TaskConfig::ConceptShift(task) => Box::new(task.build()?),
             TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => {
                 Box::new(task.open(self.name(), data, usage)?)
             }

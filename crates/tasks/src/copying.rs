@@ -142,6 +142,7 @@ impl EpisodeSource for CopyingEpisodes {
             inputs,
             targets: Targets::Classes(classes),
             images: None,
+            shifts: None,
             phases: self.phases(),
         })
     }

@@ -28,8 +28,10 @@
 //! # Ok::<(), plastica_tasks::TaskError>(())
 //! ```
 
+mod associative_recall;
 mod batch;
 mod bounds;
+mod concept_shift;
 mod config;
 mod copying;
 mod cue_reward;
@@ -43,8 +45,10 @@ mod regression;
 mod source;
 mod suggest;
 
+pub use associative_recall::{AssociativeRecall, Presentation};
 pub use batch::{EpisodeBatch, EpisodeImages, Phase, Targets};
 pub use bounds::{MAX_MAGNITUDE, MAX_STEPS, MAX_WIDTH};
+pub use concept_shift::{ConceptShift, Mapping};
 pub use config::{TaskConfig, TaskWidths};
 pub use copying::Copying;
 pub use cue_reward::CueReward;

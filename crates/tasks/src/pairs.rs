@@ -58,6 +58,7 @@ impl PairLayout {
             inputs,
             targets: Targets::Values(values),
             images: None,
+            shifts: None,
             phases: self.phases(),
         })
     }

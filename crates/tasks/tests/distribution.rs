@@ -6,7 +6,8 @@ mod common;
 
 use common::build;
 use plastica_tasks::{
-    Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder, FewShot, Regression, Targets, TaskConfig,
+    AssociativeRecall, ConceptShift, Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder, FewShot,
+    Mapping, Regression, Targets, TaskConfig,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -134,6 +135,61 @@ fn answers_of_regression_have_the_variance_of_their_parts() {
     let variance = 12.25;
     let fourth = 3.0 * 144.0 + 18.0 * 16.0 + 3.0 / 16.0 + 6.0 * 12.0 / 4.0;
     check_moments("y", &y, 0.0, variance, fourth / (variance * variance));
+}
+
+#[test]
+fn keys_values_and_the_order_of_queries_are_uniform_and_independent() {
+    let task = AssociativeRecall {
+        num_pairs: 2,
+        num_queries: 1,
+        steps: 5,
+        num_keys: 3,
+        num_values: 2,
+        ..Default::default()
+    };
+    let batch = sample(TaskConfig::AssociativeRecall(task), 19);
+    let mut counts = [0; 6 * 4 * 2];
+    for episode in 0..EPISODES {
+        let row = |t: usize| batch.input(episode, t);
+        let (first, second) = (hot(&row(0)[..3]), hot(&row(1)[..3]));
+        // the second key is one of the two that are left
+        let keys = 2 * first + usize::from(second > 3 - first - second);
+        let values = 2 * hot(&row(0)[3..5]) + hot(&row(1)[3..5]);
+        let asked = usize::from(hot(&row(4)[..3]) == second);
+        counts[(keys * 4 + values) * 2 + asked] += 1;
+    }
+    check_uniform("keys, values and what is asked for", &counts);
+}
+
+#[test]
+fn mappings_change_at_a_uniform_place_and_have_their_scale() {
+    let task = ConceptShift { input_dim: 1, pairs: 8, margin: 2, scale: 2.0, ..ConceptShift::default() };
+    let batch = sample(TaskConfig::ConceptShift(task), 20);
+    let mut places = [0; 5];
+    for &shift in batch.shifts.as_ref().expect("the mapping changes") {
+        places[shift as usize / 2 - 2] += 1;
+    }
+    check_uniform("places of the change", &places);
+
+    let task = ConceptShift { mapping: Mapping::Cues, input_dim: 3, ..task };
+    let batch = sample(TaskConfig::ConceptShift(task), 21);
+    let shifts = batch.shifts.as_ref().expect("the mapping changes");
+    let mut cues = [0; 9];
+    for (episode, &shift) in shifts.iter().enumerate() {
+        let cue = |step: usize| hot(&batch.input(episode, step)[..3]);
+        cues[3 * cue(0) + cue(shift as usize)] += 1;
+    }
+    check_uniform("cues of the first and of the changed mapping", &cues);
+    let reward = |episode: usize, step: usize| f64::from(batch.input(episode, step + 1)[3]);
+    let first: Vec<f64> = (0..EPISODES).map(|episode| reward(episode, 0)).collect();
+    let second: Vec<f64> =
+        shifts.iter().enumerate().map(|(episode, &shift)| reward(episode, shift as usize)).collect();
+    let variance = 4.0 / 12.0;
+    check_moments("rewards before", &first, 1.0, variance, 1.8);
+    check_moments("rewards after", &second, 1.0, variance, 1.8);
+    let product: Vec<f64> = first.iter().zip(&second).map(|(a, b)| (a - 1.0) * (b - 1.0)).collect();
+    // of two independent ones: variance 1/9, and a kurtosis that is the square of the uniform's
+    check_moments("rewards before and after", &product, 0.0, variance * variance, 1.8 * 1.8);
 }
 
 /// The label of every step, whose images are of one pixel.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::{Small, build};
 use plastica_tasks::{
-    Augmentation, Copying, CueReward, Dataset, FewShot, Glyphs, ImageClass, ImageSet, Regression, Rotations,
-    TaskConfig, TaskError, Usage,
+    AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, Dataset, FewShot, Glyphs, ImageClass,
+    ImageSet, Mapping, Presentation, Regression, Rotations, TaskConfig, TaskError, Usage,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -104,6 +104,63 @@ fn regression_refuses_scales_that_are_no_deviation() {
     check_both(-0.5, "-0.5");
     check_both(f32::NAN, "NaN");
     check_both(f32::INFINITY, "inf");
+}
+
+#[test]
+fn associative_recall_refuses_what_does_not_fit() {
+    let check = |task, message| check(TaskConfig::AssociativeRecall(task), message);
+    let default = AssociativeRecall::default();
+    check(
+        AssociativeRecall { num_pairs: 0, ..default },
+        "associative-recall: num_pairs = 0, expected 1 to 500000",
+    );
+    check(
+        AssociativeRecall { num_queries: 9, ..default },
+        "associative-recall: num_queries = 9, expected 1 to 8",
+    );
+    check(
+        AssociativeRecall { num_keys: 7, ..default },
+        "associative-recall: num_keys = 7, expected 8 to 1000000",
+    );
+    check(
+        AssociativeRecall { num_values: 1, ..default },
+        "associative-recall: num_values = 1, expected 2 to 1000000",
+    );
+    check(
+        AssociativeRecall { num_keys: 600_000, num_values: 400_000, ..default },
+        "associative-recall: num_keys + num_values + 1 inputs = 1000001, expected 1 to 1000000",
+    );
+    check(
+        AssociativeRecall { steps: 1_000_001, ..default },
+        "associative-recall: steps = 1000001, expected 1 to 1000000",
+    );
+    check(
+        AssociativeRecall { steps: 15, ..default },
+        "associative-recall: steps = 15, expected at least 16: 8 to show 8 pairs as pairs, and one for each of 8 queries",
+    );
+    check(
+        AssociativeRecall { steps: 23, presentation: Presentation::Tokens, ..default },
+        "associative-recall: steps = 23, expected at least 24: 16 to show 8 pairs as tokens, and one for each of 8 \
+         queries",
+    );
+}
+
+#[test]
+fn concept_shift_refuses_what_leaves_no_room_for_two_mappings() {
+    let check = |task, message| check(TaskConfig::ConceptShift(task), message);
+    let default = ConceptShift::default();
+    check(ConceptShift { input_dim: 0, ..default }, "concept-shift: input_dim = 0, expected 1 to 999998");
+    check(ConceptShift { pairs: 1, ..default }, "concept-shift: pairs = 1, expected 2 to 500000");
+    check(ConceptShift { margin: 0, ..default }, "concept-shift: margin = 0, expected 1 to 20");
+    check(ConceptShift { margin: 21, ..default }, "concept-shift: margin = 21, expected 1 to 20");
+    check(
+        ConceptShift { scale: f32::NAN, ..default },
+        "concept-shift: scale = NaN, expected a number from 0 to 1e9",
+    );
+    check(
+        ConceptShift { scale: 0.0, mapping: Mapping::Cues, ..default },
+        "concept-shift: scale = 0, expected a number above 0, because rewards are uniform from 0 to below it",
+    );
 }
 
 #[test]
@@ -307,10 +364,11 @@ fn an_unknown_task_is_answered_with_the_known_ones() {
     check(
         "cue_reward",
         "unknown task `cue_reward`, did you mean `cue-reward`?; the tasks are copying, \
-         cue-reward, regression, omniglot, cifar-fs",
+         cue-reward, regression, omniglot, cifar-fs, associative-recall, concept-shift",
     );
     check(
         "sorting",
-        "unknown task `sorting`; the tasks are copying, cue-reward, regression, omniglot, cifar-fs",
+        "unknown task `sorting`; the tasks are copying, cue-reward, regression, omniglot, cifar-fs, \
+         associative-recall, concept-shift",
     );
 }

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use plastica_tasks::{
-    Augmentation, Copying, CueReward, Dataset, EpisodeOrder, FewShot, Phase, Regression, Rotations,
-    SplitProtocol, TaskConfig,
+    AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, Dataset, EpisodeOrder, FewShot,
+    Mapping, Phase, Presentation, Regression, Rotations, SplitProtocol, TaskConfig,
 };
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,6 +43,14 @@ fn published_settings_are_the_defaults() {
     check(
         r#"{"name": "regression", "input_dim": 3, "k_support": 10, "k_query": 10,
             "weight_scale": 1.0, "bias_scale": 1.0}"#,
+    );
+    check(
+        r#"{"name": "associative-recall", "num_pairs": 8, "num_queries": 8, "steps": 64, "num_keys": 16,
+            "num_values": 16, "presentation": "pairs"}"#,
+    );
+    check(
+        r#"{"name": "concept-shift", "mapping": "linear", "input_dim": 3, "pairs": 40, "margin": 10,
+            "scale": 1.0}"#,
     );
     check(
         r#"{"name": "omniglot", "data": "omniglot", "split": "published", "ways": 5, "shots": 5,
@@ -101,7 +109,8 @@ fn what_a_task_does_not_have_is_refused() {
     check_refused(r#"{"name": "cifar-fs", "augmentation": {"crop": 4}}"#, "unknown field `crop`");
     check_refused(
         r#"{"name": "copy"}"#,
-        "expected one of `copying`, `cue-reward`, `regression`, `omniglot`, `cifar-fs`",
+        "expected one of `copying`, `cue-reward`, `regression`, `associative-recall`, `concept-shift`, `omniglot`, \
+         `cifar-fs`",
     );
     check_refused(r#"{"delay": 3}"#, "missing field `name`");
     check_refused(r#"{"name": "copying", "delay": -3}"#, "invalid value: integer `-3`");
@@ -135,6 +144,14 @@ proptest! {
         }));
         check_task_round_trip(&TaskConfig::Regression(Regression {
             input_dim: a, k_support: b, k_query: c, weight_scale: low, bias_scale: high,
+        }));
+        check_task_round_trip(&TaskConfig::AssociativeRecall(AssociativeRecall {
+            num_pairs: a, num_queries: b, steps: c, num_keys: a, num_values: b,
+            presentation: if c % 2 == 0 { Presentation::Pairs } else { Presentation::Tokens },
+        }));
+        check_task_round_trip(&TaskConfig::ConceptShift(ConceptShift {
+            mapping: if c % 2 == 0 { Mapping::Linear } else { Mapping::Cues },
+            input_dim: a, pairs: b, margin: c, scale: high,
         }));
         let few_shot = FewShot {
             data: Dataset::ALL[a % 5],

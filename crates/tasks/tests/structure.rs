@@ -4,8 +4,9 @@ mod common;
 
 use common::build;
 use plastica_tasks::{
-    Augmentation, Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder, EpisodeSource, FewShot, LossKind,
-    Phase, Regression, Rotations, Targets, TaskConfig,
+    AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder,
+    EpisodeSource, FewShot, LossKind, Mapping, Phase, Presentation, Regression, Rotations, Targets,
+    TaskConfig,
 };
 use proptest::{collection::vec, prelude::*};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -29,6 +30,7 @@ fn check_agrees(source: &dyn EpisodeSource, batch: &EpisodeBatch, count: usize) 
     assert_eq!(batch.phases, source.phases());
     assert_eq!(batch.phases.len(), steps);
     assert_eq!(batch.inputs.len(), count * steps * input_width);
+    assert!(batch.shifts.as_ref().is_none_or(|shifts| shifts.len() == count));
     match (&batch.targets, source.loss()) {
         (Targets::Classes(classes), LossKind::CrossEntropy | LossKind::QueryCrossEntropy) => {
             assert_eq!(classes.len(), count * steps);
@@ -120,6 +122,38 @@ fn regression() -> impl Strategy<Value = Regression> {
     )
 }
 
+fn associative_recall() -> impl Strategy<Value = AssociativeRecall> {
+    (1usize..20, 0usize..6, 2usize..9, prop::bool::ANY)
+        .prop_flat_map(|(num_pairs, surplus, num_values, tokens)| {
+            (1..=num_pairs, 0usize..40, Just((num_pairs, surplus, num_values, tokens)))
+        })
+        .prop_map(|(num_queries, blanks, (num_pairs, surplus, num_values, tokens))| {
+            let shown = if tokens { 2 * num_pairs } else { num_pairs };
+            AssociativeRecall {
+                num_pairs,
+                num_queries,
+                steps: shown + num_queries + blanks,
+                num_keys: num_pairs + surplus,
+                num_values,
+                presentation: if tokens { Presentation::Tokens } else { Presentation::Pairs },
+            }
+        })
+}
+
+fn concept_shift() -> impl Strategy<Value = ConceptShift> {
+    (1usize..6, 2usize..30, prop::bool::ANY, 0.001f32..3.0)
+        .prop_flat_map(|(input_dim, pairs, cues, scale)| {
+            (1..=pairs / 2, Just((input_dim, pairs, cues, scale)))
+        })
+        .prop_map(|(margin, (input_dim, pairs, cues, scale))| ConceptShift {
+            mapping: if cues { Mapping::Cues } else { Mapping::Linear },
+            input_dim,
+            pairs,
+            margin,
+            scale,
+        })
+}
+
 fn few_shot() -> impl Strategy<Value = FewShot> {
     let images = (1usize..9, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY);
     (2usize..9, 1usize..4, 1usize..4, images).prop_map(
@@ -149,6 +183,8 @@ fn any_task() -> impl Strategy<Value = TaskConfig> {
         copying().prop_map(TaskConfig::Copying),
         cue_reward().prop_map(TaskConfig::CueReward),
         regression().prop_map(TaskConfig::Regression),
+        associative_recall().prop_map(TaskConfig::AssociativeRecall),
+        concept_shift().prop_map(TaskConfig::ConceptShift),
         few_shot().prop_map(TaskConfig::Omniglot),
         few_shot().prop_map(TaskConfig::CifarFs),
     ]
@@ -227,6 +263,79 @@ proptest! {
     }
 
     #[test]
+    fn associative_recall_asks_for_what_came_with_the_key(task in associative_recall(), seed: u64) {
+        let AssociativeRecall { num_pairs, num_queries, steps, num_keys, num_values, presentation } = task;
+        let batch = sample(&TaskConfig::AssociativeRecall(task), seed, 3);
+        prop_assert_eq!((batch.steps, batch.input_width), (steps, num_keys + num_values + 1));
+        let shown = batch.phases.iter().filter(|&&phase| phase == Phase::Shown).count();
+        let queries: Vec<usize> = (0..steps).filter(|&t| batch.phases[t] == Phase::Recall).collect();
+        prop_assert_eq!((queries.len(), queries.last()), (num_queries, Some(&(steps - 1))));
+        let gaps: Vec<usize> = queries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        prop_assert!(gaps.iter().max().unwrap_or(&1) - gaps.iter().min().unwrap_or(&1) <= 1, "{:?}", gaps);
+        for episode in 0..3 {
+            let key = |t: usize| hot(&batch.input(episode, t)[..num_keys]);
+            let value = |t: usize| hot(&batch.input(episode, t)[num_keys..num_keys + num_values]);
+            let pairs: std::collections::BTreeMap<usize, usize> = match presentation {
+                Presentation::Pairs => (0..shown).map(|t| (key(t), value(t))).collect(),
+                Presentation::Tokens => (0..shown / 2).map(|i| (key(2 * i), value(2 * i + 1))).collect(),
+            };
+            prop_assert_eq!(pairs.len(), num_pairs, "keys are distinct");
+            let mut asked = std::collections::BTreeSet::new();
+            for &t in &queries {
+                let input = batch.input(episode, t);
+                prop_assert!(asked.insert(key(t)), "key {} is asked for twice", key(t));
+                prop_assert!(input[num_keys..num_keys + num_values].iter().all(|&x| x == 0.0));
+                prop_assert_eq!(Some(&(classes(&batch, episode)[t] as usize)), pairs.get(&key(t)));
+            }
+            for t in 0..steps {
+                let flag = batch.input(episode, t)[num_keys + num_values];
+                prop_assert_eq!(flag, f32::from(batch.phases[t] == Phase::Recall));
+                let blank = batch.input(episode, t).iter().all(|&x| x == 0.0);
+                prop_assert_eq!(blank, batch.phases[t] == Phase::Delay);
+            }
+        }
+    }
+
+    #[test]
+    fn concept_shift_has_one_mapping_before_and_one_after(task in concept_shift(), seed: u64) {
+        // enough examples on either side to find the linear function by
+        let task = ConceptShift { pairs: task.pairs + 80, margin: task.margin + 40, ..task };
+        let (d, cues) = (task.input_dim, task.mapping == Mapping::Cues);
+        let batch = sample(&TaskConfig::ConceptShift(task), seed, 3);
+        prop_assert_eq!((batch.steps, batch.input_width), (2 * task.pairs, d + 2));
+        for (episode, &shift) in batch.shifts.as_ref().unwrap().iter().enumerate() {
+            let (shift, target) = (shift as usize, values(&batch, episode));
+            prop_assert!(shift.is_multiple_of(2));
+            prop_assert!((task.margin..=task.pairs - task.margin).contains(&(shift / 2)));
+            for steps in [0..shift, shift..batch.steps] {
+                let (mut x, mut y) = (Vec::new(), Vec::new());
+                for t in steps.step_by(2) {
+                    let (query, shown) = (batch.input(episode, t), batch.input(episode, t + 1));
+                    prop_assert_eq!(&query[..d], &shown[..d]);
+                    prop_assert_eq!((query[d], query[d + 1], shown[d + 1]), (0.0, 1.0, 0.0));
+                    prop_assert_eq!((target[t], target[t + 1]), (shown[d], 0.0));
+                    x.push(query[..d].iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+                    y.push(f64::from(shown[d]));
+                }
+                if cues {
+                    let mut rewards = vec![None; d];
+                    for (x, &y) in x.iter().zip(&y) {
+                        let cue = x.iter().position(|&x| x == 1.0).expect("a one-hot");
+                        prop_assert!((0.0..f64::from(task.scale)).contains(&y));
+                        prop_assert_eq!(*rewards[cue].get_or_insert(y), y);
+                    }
+                } else {
+                    let function = fit(&x, &y);
+                    for (x, &y) in x.iter().zip(&y) {
+                        let predicted: f64 = function.iter().zip(x.iter().chain([&1.0])).map(|(w, x)| w * x).sum();
+                        prop_assert!((y - predicted).abs() < 1e-4, "{} {}", y, predicted);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_batch_is_its_episodes_drawn_one_by_one(task in any_task(), seed: u64, count in 0usize..6) {
         let source = build(&task);
         let (mut at_once, mut one_by_one) = (rng(seed), rng(seed));
@@ -249,6 +358,9 @@ proptest! {
             check_agrees(build(&task).as_ref(), &shard, cut[1] - cut[0]);
             joined.batch += shard.batch;
             joined.inputs.extend(shard.inputs);
+            if let (Some(joined), Some(shard)) = (&mut joined.shifts, shard.shifts) {
+                joined.extend(shard);
+            }
             match (&mut joined.images, shard.images) {
                 (Some(joined), Some(shard)) => joined.pixels.extend(shard.pixels),
                 (joined, shard) => assert_eq!(joined.as_ref(), shard.as_ref()),

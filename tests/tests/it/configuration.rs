@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plastica_eval::TrainingConfig;
+use plastica_eval::{Plateau, TrainingConfig};
 use plastica_model::{EncoderConfig, ModelConfig, ModelKind};
-use plastica_tasks::{Augmentation, Copying, CueReward, FewShot, Regression, TaskConfig};
+use plastica_tasks::{
+    AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, FewShot, Regression, TaskConfig,
+};
 use plastica_tensor::optim::Schedule;
 use serde::Serialize;
 use toml::{Table, Value};
@@ -77,6 +79,8 @@ fn every_tasks_keys_are_those_of_the_page() {
     check("`copying`", Copying::default(), &[table(Copying::default())]);
     check("`cue-reward`", CueReward::default(), &[table(CueReward::default())]);
     check("`regression`", Regression::default(), &[table(Regression::default())]);
+    check("`associative-recall`", AssociativeRecall::default(), &[table(AssociativeRecall::default())]);
+    check("`concept-shift`", ConceptShift::default(), &[table(ConceptShift::default())]);
     let both = [table(FewShot::omniglot()), table(FewShot::cifar_fs())];
     check("`omniglot` and `cifar-fs`", FewShot::omniglot(), &both);
     check("`augmentation`", Augmentation::default(), &[table(Augmentation::default())]);
@@ -88,8 +92,10 @@ fn every_tasks_keys_are_those_of_the_page() {
 
 #[test]
 fn trainings_keys_are_those_of_the_page() {
-    let training = TrainingConfig { eval_episodes: Some(1), ..TrainingConfig::new(1, 1) };
+    let plateau = Some(Plateau::default());
+    let training = TrainingConfig { eval_episodes: Some(1), plateau, ..TrainingConfig::new(1, 1) };
     check("`[training]`", training, &[table(TrainingConfig::new(1, 1))]);
+    check("`[training.plateau]`", Plateau::default(), &[table(Plateau::default())]);
     let schedule = Schedule::WarmupCosine { warmup_steps: 1, final_ratio: 0.0 };
     check("`[training.schedule]`", schedule, &[table(Schedule::default())]);
 }

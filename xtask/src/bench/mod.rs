@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast, beside what the machine could do.
+//! `cargo xtask bench`: how fast, beside what the machine could do, and how stable.
 
 use clap::{Args, Subcommand};
 
@@ -9,6 +9,7 @@ mod fit;
 mod latency;
 mod memory;
 mod scaling;
+mod stability;
 mod throughput;
 mod timing;
 mod work;
@@ -19,6 +20,7 @@ Examples:
   cargo xtask bench throughput --task copying --rule hebbian --credit full --batch 64
   cargo xtask bench latency
   cargo xtask bench scaling --only t --longest 1024
+  cargo xtask bench stability --layers 8 --updates 100
 
 With --json, each of them tells results in lines of its own; its --help names the fields.")]
 pub struct Arguments {
@@ -34,6 +36,8 @@ enum What {
     Latency(latency::Arguments),
     /// Training steps against T, batch, width and layers, with fitted exponents.
     Scaling(scaling::Arguments),
+    /// Whether training stays finite: rules and credits at ever more layers and ever longer sequences.
+    Stability(stability::Arguments),
 }
 
 /// Measures.
@@ -42,5 +46,6 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         What::Throughput(a) => throughput::run(a),
         What::Latency(a) => latency::run(a),
         What::Scaling(a) => scaling::run(a, quiet),
+        What::Stability(a) => stability::run(a, quiet),
     }
 }

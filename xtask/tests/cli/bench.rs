@@ -139,3 +139,37 @@ fn what_cannot_be_measured_is_refused() {
     refuses(&["scaling", "--steps", "none"], &["--steps", "'none'"]);
     refuses(&["speed"], &["unrecognized subcommand 'speed'"]);
 }
+
+/// Settings of a model that takes milliseconds.
+const SMALL: [&str; 4] = ["--set", "model.model_dim=8", "--set", "model.ffn_dim=8"];
+
+#[test]
+fn stability_prints_what_its_help_says() {
+    let places = ["--layers", "1", "--layers", "2", "--steps", "12", "--credit", "truncated(4)"];
+    let found = objects(&[&["stability", "--updates", "3"][..], &places, &SMALL].concat());
+    are_documented(&found, &help("stability"));
+    let seen: Vec<(&str, u64)> =
+        found.iter().map(|o| (o["rule"].as_str().unwrap(), o["layers"].as_u64().unwrap())).collect();
+    assert_eq!(seen, [("hebbian", 1), ("hebbian", 2), ("gradient", 1), ("gradient", 2)]);
+    for one in &found {
+        above_zero(one, &["loss_first", "loss_last", "largest_norm", "eval_loss", "eval_norm", "seconds"]);
+        assert_eq!(
+            (&one["updates"], &one["steps"], one["diverged"].is_null()),
+            (&3.into(), &12.into(), true)
+        );
+        assert_eq!(one["credit"], "truncated(4)");
+    }
+}
+
+#[test]
+fn a_point_that_diverges_says_where_and_the_others_are_measured_all_the_same() {
+    let place = ["--rule", "hebbian", "--layers", "1", "--layers", "2", "--steps", "12", "--credit", "full"];
+    let absurd = ["--updates", "3", "--set", "training.lr=1e37"];
+    let ended =
+        Folder::new().run(&[&["--quiet", "bench", "stability"][..], &place, &absurd, &SMALL].concat());
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert_eq!(ended.stdout.lines().filter(|line| line.contains("| yes ")).count(), 2, "{ended:?}");
+    for part in ["hebbian full, L = 2, T = 12: diverged at step 1", "the fast weights of blocks.0.fc1"] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use plastica_eval::{RunRecord, RunStatus, StudyLog};
 
-use crate::support::Folder;
+use crate::support::{Folder, USAGE};
 
 const TASKS: [&str; 3] = ["copying", "cue-reward", "regression"];
 const RULES: [&str; 3] = ["none", "hebbian", "gradient"];
@@ -110,4 +110,47 @@ fn a_part_of_the_study_is_that_part() {
     assert_eq!(folder.names(out), ordered);
     let record = RunRecord::read(folder.path(&format!("{out}/{}.json", runs[1]))).unwrap();
     assert_eq!((record.credit.as_str(), record.seed), ("truncated(4)", 9001));
+}
+
+#[test]
+fn the_converged_study_has_every_credit_beside_none_and_says_when_runs_stopped() {
+    let folder = Folder::new();
+    let part = ["--protocol", "converged", "--quick", "--task", "copying", "--seeds", "2"];
+    let settings = ["--set", "task.delay=2", "--set", "model.model_dim=8", "--set", "model.ffn_dim=8"];
+    let arguments = [&["reproduce"], &part[..], &settings[..]].concat();
+    let printed = folder.succeeds(&arguments);
+    assert!(printed.contains("10 runs, 0 failed"), "{printed}");
+    for arm in ["none", "hebbian detached", "hebbian full", "gradient detached", "gradient full"] {
+        for metric in ["recall_accuracy_strict", "steps"] {
+            let row =
+                |line: &str| line.starts_with(&format!("| {arm} ")) && line.contains(&format!("| {metric} "));
+            assert!(printed.lines().any(row), "{arm} {metric}: {printed}");
+        }
+    }
+    // the paper's loss of hebbian beside both of its credits
+    assert_eq!(printed.lines().filter(|line| line.contains("0.3450 ± 0.008880")).count(), 2, "{printed}");
+    assert!(
+        printed.contains("plastic-beats-none") && printed.contains("training-plasticity-pays"),
+        "{printed}"
+    );
+    let record = RunRecord::read(folder.path("results/converged/copying-hebbian-full-1.json")).unwrap();
+    assert_eq!((record.credit.as_str(), record.protocol.as_str(), record.seed), ("full", "converged", 1));
+    assert_eq!(record.config["task"]["delay"], 2);
+    assert!(!folder.path("results/converged/logs").exists());
+    // and again: everything is kept
+    assert!(folder.succeeds(&arguments).contains("10 runs, 0 failed, 10 finished before"));
+}
+
+#[test]
+fn what_belongs_to_the_converged_study_alone_is_refused_elsewhere() {
+    let folder = Folder::new();
+    let check = |arguments: &[&str], part: &str| {
+        folder.refuses(&[&["reproduce"], arguments].concat(), USAGE, &[part]);
+    };
+    check(&["--set", "task.delay=2"], "--set: of protocol converged alone, not of paper");
+    check(&["--protocol", "smoke", "--quick"], "--quick: of protocol converged alone, not of smoke");
+    check(&["--credit", "full", "--credit", "detached"], "more than one --credit");
+    let converged = ["--protocol", "converged", "--quick", "--task", "copying"];
+    check(&[&converged[..], &["--set", "training.seed=5"]].concat(), "are set by options of their own");
+    check(&[&converged[..], &["--set", "task.dealy=5"]].concat(), "unknown field `dealy`");
 }

@@ -1,4 +1,4 @@
-//! The paper's claims, each a test over the runs of a study.
+//! The paper's claims, and those of runs trained to a plateau, each a test over the runs of a study.
 //!
 //! **How a verdict comes about.** A comparison has an estimate and its 95 % interval: Student's t over the
 //! differences of runs with the same seed where both sides ran the same seeds, Welch's t where they did not (the
@@ -18,18 +18,21 @@
 //! not corrected for each other.
 
 mod comparison;
+mod converged;
 mod effect;
 mod measures;
 mod paper;
 
 use serde::Serialize;
 
-use crate::RunRecord;
+use crate::{Protocol, RunRecord};
+
+use crate::record::arms;
 
 pub use comparison::{Assertion, Comparison, Group, Scale, Side, Verdict};
 pub use effect::{Effect, Sample, Test};
 
-/// A claim of the paper, and what the runs say to it.
+/// A claim, and what the runs say to it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claim {
     /// A short name, such as `hebbian-beats-none`.
@@ -66,10 +69,15 @@ impl Finding {
     }
 }
 
-/// Every claim of arXiv 2510.21908 that these runs could bear on, with its verdict. Runs that failed, or whose
-/// figures are not finite, are left out and counted in the notes.
+/// Every claim of arXiv 2510.21908 that these runs could bear on, with its verdict; of runs of
+/// [`Protocol::Converged`], what those are made to decide. Runs that failed, or whose figures are not finite, are left out
+/// and counted in the notes.
 ///
-/// The records are taken to be of one protocol and one credit, as those of a [`Study`](crate::Study) are.
+/// The records are taken to be of one protocol and, but for the converged one, of one credit, as those of a
+/// [`Study`](crate::Study) are.
 pub fn claims(records: &[RunRecord]) -> Vec<Claim> {
+    if records.first().is_some_and(|record| record.protocol == Protocol::Converged.name()) {
+        return converged::claims(&arms(records));
+    }
     paper::claims(records)
 }

@@ -82,8 +82,13 @@ impl Curve {
         let series = |rule: &String| {
             let finished = |r: &&&RunRecord| r.rule == *rule && r.status == RunStatus::Finished;
             let columns: Vec<Vec<f64>> = records.iter().filter(finished).map(|r| column(r)).collect();
-            let points: Vec<Point> = (0..columns.iter().map(Vec::len).min()?)
-                .map(|i| Point::of(i + 1, columns.iter().map(|c| c[i])))
+            // a run that ended before others stays where it ended
+            let at = |column: &Vec<f64>, i: usize| column[i.min(column.len() - 1)];
+            if columns.iter().any(Vec::is_empty) {
+                return None;
+            }
+            let points: Vec<Point> = (0..columns.iter().map(Vec::len).max()?)
+                .map(|i| Point::of(i + 1, columns.iter().map(|c| at(c, i))))
                 .take_while(|point| point.mean.is_finite())
                 .collect();
             (!points.is_empty()).then(|| Series { rule: rule.clone(), points })

@@ -95,7 +95,7 @@ pub(super) fn page(report: &Report) -> Result<String, EvalError> {
         method: words::METHOD,
         duration: words::duration(report.wall_seconds),
         seeds: if fewest == most { most.to_string() } else { format!("{fewest} to {most}") },
-        caveats: words::caveats(&report.credit, &names),
+        caveats: words::caveats(&report.protocol, &report.credit, &names),
         tally: words::tally(&report.claims).into(),
         legend: legend.collect::<Result<_, EvalError>>()?,
         tasks: report.tasks.iter().map(|task| Task::new(task, &rules)).collect::<Result<_, _>>()?,

@@ -1,7 +1,7 @@
 //! The report as text.
 
 use super::{Report, words};
-use crate::{Column, Table};
+use crate::{Column, Protocol, Table};
 
 pub(super) fn text(report: &Report) -> String {
     let mut parts = vec![format!(
@@ -13,7 +13,7 @@ pub(super) fn text(report: &Report) -> String {
         words::duration(report.wall_seconds)
     )];
     let tasks: Vec<&str> = report.tasks.iter().map(|task| task.name.as_str()).collect();
-    let caveats = words::caveats(&report.credit, &tasks);
+    let caveats = words::caveats(&report.protocol, &report.credit, &tasks);
     parts.push(format!("## How to read it\n\n- {}\n", caveats.join("\n- ")));
     parts.push(format!("## Results\n\n{}", results(report)));
     parts.push(format!("## Claims\n\n{}\n\n{}", words::METHOD, claims(report)));
@@ -66,7 +66,8 @@ fn claims_table(report: &Report) -> Table {
             }
         }
     }
-    Table { title: "the paper’s claims".to_owned(), columns: columns.map(Column::left).into(), rows }
+    let title = if report.protocol == Protocol::Converged.name() { "claims" } else { "the paper’s claims" };
+    Table { title: title.to_owned(), columns: columns.map(Column::left).into(), rows }
 }
 
 fn claims(report: &Report) -> String {

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::record::{replace_file, write_json};
-use crate::{Claim, EvalError, RunRecord, RunStatus, claims};
+use crate::record::{arms, replace_file, write_json};
+use crate::{Claim, EvalError, Protocol, RunRecord, RunStatus, claims};
 
 pub use curves::{Curve, Point, Series};
 pub use machine::{Machine, Versions};
@@ -35,7 +35,7 @@ const FORMAT: &str = "plastica-report 2";
 pub struct Report {
     /// The layout of this structure as JSON.
     pub format: &'static str,
-    /// How much was run: `paper`, `smoke` or `custom`.
+    /// How much was run: `paper`, `converged`, `smoke` or `custom`.
     pub protocol: String,
     /// What the outer gradient saw of the fast weights.
     pub credit: String,
@@ -45,7 +45,7 @@ pub struct Report {
     pub failed: usize,
     /// The tasks, in the order of the records.
     pub tasks: Vec<TaskReport>,
-    /// The paper's claims and their verdicts.
+    /// The claims and their verdicts: the paper's, or those of the converged protocol.
     pub claims: Vec<Claim>,
     /// What it ran on.
     pub machine: Machine,
@@ -58,12 +58,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sums up a study's records, all of one protocol and credit.
+    /// Sums up a study's records, all of one protocol and, but for the converged one, of one credit.
     ///
     /// # Errors
     /// Those of [`RuleRow::from_records`](crate::RuleRow::from_records), such as for no records at all, or for a seed
     /// that occurs twice.
     pub fn new(records: &[RunRecord], machine: Machine, wall_seconds: f64) -> Result<Self, EvalError> {
+        let first = records.first().ok_or(EvalError::EmptySample)?;
+        let of_several = first.protocol == Protocol::Converged.name();
+        let named = of_several.then(|| arms(records));
+        let records = named.as_deref().unwrap_or(records);
         let first = records.first().ok_or(EvalError::EmptySample)?;
         let tasks = distinct(records.iter().map(|r| &r.task));
         Ok(Self {

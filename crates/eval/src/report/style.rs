@@ -5,6 +5,8 @@
 
 use plotters::style::RGBColor;
 
+use crate::split_arm;
+
 /// A colour and what stands for it in the dark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Colour {
@@ -59,14 +61,27 @@ const STYLES: [Style; 5] = [
     Style { colour: PURPLE, dash: Some((4, 4)), marker: Marker::Circle },
 ];
 
-/// The looks of a rule: of the paper's three always the same, of others by their place in the study.
+/// The looks of a rule: of the paper's three always the same, of others by their place in the study. Where a rule has a
+/// credit beside its name, the line says which.
 pub(super) fn style(rule: &str, study: &[String]) -> Style {
+    let (rule, credit) = split_arm(rule);
+    let dash = match credit {
+        "" | "full" => style_of_rule(rule, study).dash,
+        "detached" => Some((1, 4)),
+        _ => Some((6, 2)),
+    };
+    Style { dash, ..style_of_rule(rule, study) }
+}
+
+fn style_of_rule(rule: &str, study: &[String]) -> Style {
     let papers = ["none", "hebbian", "gradient"];
     if let Some(place) = papers.iter().position(|&name| name == rule) {
         return STYLES[place];
     }
-    let others = study.iter().filter(|name| !papers.contains(&name.as_str()));
-    let place = others.take_while(|name| *name != rule).count();
+    let mut others: Vec<&str> = study.iter().map(|name| split_arm(name).0).collect();
+    others.retain(|name| !papers.contains(name));
+    others.dedup();
+    let place = others.iter().take_while(|&&name| name != rule).count();
     STYLES[papers.len() + place % (STYLES.len() - papers.len())]
 }
 
@@ -107,5 +122,11 @@ mod tests {
         let (small, large) = (study(&["gradient"]), study(&["oja", "none", "gradient", "bcm"]));
         assert_eq!(style("gradient", &small), style("gradient", &large));
         assert_ne!(style("oja", &large), style("bcm", &large));
+        let arms = study(&["none", "oja detached", "oja full", "bcm full"]);
+        assert_eq!(style("oja full", &arms), style("oja", &large));
+        assert_eq!(style("bcm full", &arms), style("bcm", &large));
+        let (detached, full) = (style("oja detached", &arms), style("oja full", &arms));
+        assert_eq!((detached.colour, detached.marker), (full.colour, full.marker));
+        assert_ne!(detached.dash, full.dash);
     }
 }

@@ -11,7 +11,7 @@ use super::{Curve, distinct};
 use crate::table::shown_metrics;
 use crate::{
     EvalError, RuleRow, RunRecord, RunStatus, Summary, Table, comparison_table,
-    difference_in_standard_errors, published,
+    difference_in_standard_errors, published, split_arm,
 };
 
 /// Metrics of other methods on the same episodes are named after them, with this in front.
@@ -100,9 +100,11 @@ impl TaskReport {
             rows.push(row);
         }
         let shown = shown_metrics(task, &rows);
-        let measured = shown.iter().filter(|&&m| m != "eta_mean" && m != "plastic_norm_mean");
+        let beside = ["eta_mean", "plastic_norm_mean", "steps"];
+        let measured = shown.iter().filter(|m| !beside.contains(m));
         let learned = measured.chain(["train_loss"].iter().filter(|m| !shown.contains(m)));
         let config = of_task.first().map(|r| &r.config);
+        let several_credits = names.iter().any(|name| !split_arm(name).1.is_empty());
         let entropy = shown.iter().any(|m| m.contains("accuracy"));
         let title = title(task, config);
         let table = comparison_table(task, &rows);
@@ -114,7 +116,7 @@ impl TaskReport {
                 .collect(),
             sequence: Curve::over_steps(&of_task, &names),
             phases: phases(&of_task),
-            settings: config.map(settings).unwrap_or_default(),
+            settings: config.map(|config| settings(config, several_credits)).unwrap_or_default(),
             table: Table { title: table.title.replacen(task, &title, 1), ..table },
             title,
             rules,
@@ -145,7 +147,7 @@ impl RuleReport {
 }
 
 fn published_figure(task: &str, rule: &str, metric: &str) -> Option<PublishedFigure> {
-    let rule = published().task(task)?.rule(rule)?;
+    let rule = published().task(task)?.rule(split_arm(rule).0)?;
     let figure = rule.metrics.get(metric)?;
     Some(PublishedFigure { mean: figure.mean, population_sd: figure.sd, runs: rule.seeds.len() })
 }
@@ -193,11 +195,14 @@ fn baselines(config: Option<&Value>, records: &[&RunRecord]) -> Vec<Baseline> {
 }
 
 /// A configuration's leaves by `section.key`.
-fn settings(config: &Value) -> BTreeMap<String, Value> {
+fn settings(config: &Value, several_credits: bool) -> BTreeMap<String, Value> {
     let mut leaves = BTreeMap::new();
     flatten("", config, &mut leaves);
     leaves.remove("training.seed");
     leaves.remove("model.rule");
+    if several_credits {
+        leaves.remove("training.credit");
+    }
     // where files lie on this machine is nobody else's business
     leaves.retain(|_, value| !value.as_str().is_some_and(|text| text.contains(['/', '\\'])));
     leaves

@@ -1,18 +1,21 @@
 //! Sentences that the page and the text share.
 
 use crate::claims::{Comparison, Scale};
-use crate::{Claim, Finding, Verdict, format_number};
+use crate::{Claim, Finding, Protocol, Verdict, format_number};
 
 /// What has to be known to read the figures, one paragraph each.
-pub(super) fn caveats(credit: &str, tasks: &[&str]) -> Vec<String> {
-    let mut said = vec![
+pub(super) fn caveats(protocol: &str, credit: &str, tasks: &[&str]) -> Vec<String> {
+    let converged = protocol == Protocol::Converged.name();
+    let mut said = vec![if converged {
+        CONVERGED.to_owned()
+    } else {
         "Budgets are tiny (a published copying run sees 100 sequences), so that the rules are compared long before they \
          converge."
-            .to_owned(),
-    ];
-    if credit == "detached" {
+            .to_owned()
+    }];
+    if credit.split(' ').any(|credit| credit == "detached") {
         said.push(
-            "Credit is detached, as in the published code: the fast weights are constants for the gradient that trains \
+            "Under detached credit, as in the published code, the fast weights are constants for the gradient that trains \
              the model. Neither α and β, which say how plastic a weight is, nor the gate’s own weights are trained by \
              the task."
                 .to_owned(),
@@ -35,6 +38,13 @@ pub(super) fn caveats(credit: &str, tasks: &[&str]) -> Vec<String> {
     said
 }
 
+/// What the converged protocol is.
+const CONVERGED: &str = "Every run, whatever its rule and credit, has the same batches of fresh episodes, the same largest \
+     number of steps and the same rule of when to stop (training.plateau in the settings): it is evaluated on the same \
+     held-out episodes again and again, and when their loss stands still, or the budget's end is near, the learning rate \
+     goes down to zero over a number of epochs that is the same for all. steps says how many steps that took. The paper’s \
+     figures stand beside as what its budget, of 100 to 750 single episodes, gives; the settings are not the same.";
+
 /// How a verdict is found.
 pub(super) const METHOD: &str = "Intervals are of 95 %, by Student’s t over the differences of runs with the same seed where \
      both sides ran the same seeds, and by Welch’s t where they did not: the published seeds differ from rule to rule, \
@@ -50,6 +60,12 @@ pub(super) fn about(task: &str) -> &'static str {
         "copying" => "A few tokens are shown; after a delay they have to be repeated.",
         "cue-reward" => "Cues are shown, each with a reward; then each cue asks for its reward.",
         "regression" => "Pairs of a linear function are shown; then further inputs ask for its values.",
+        "associative-recall" => {
+            "Keys are shown, each with a value; then, spread over many steps, keys ask for their values."
+        }
+        "concept-shift" => {
+            "Inputs ask for the values of a mapping, each followed by its answer; midway the mapping is another one."
+        }
         "cifar-fs" => "Small photographs with their classes are shown; then further ones ask for theirs.",
         "omniglot" => {
             "Handwritten characters with their classes are shown; then further ones ask for theirs."

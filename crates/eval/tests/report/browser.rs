@@ -35,8 +35,9 @@ fn records(folder: &Path) -> Vec<RunRecord> {
         data: Vec::new(),
         preset: None,
         rules: Rule::ALL.to_vec(),
-        credit: Credit::Detached,
+        credits: vec![Credit::Detached],
         seeds: 2,
+        quick: false,
     };
     let mut records = execute_all(study_of.plan().unwrap(), &Cpu::<f32>::new(), folder, &|_, _| ()).unwrap();
     records.extend(study());

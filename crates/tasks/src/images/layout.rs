@@ -57,6 +57,7 @@ impl EpisodeLayout {
             inputs,
             images: Some(EpisodeImages { shape, pixels, support: self.support }),
             targets: Targets::Classes(labels),
+            shifts: None,
             phases: self.phases(),
         })
     }
