@@ -196,7 +196,7 @@ mod tests {
             tasks,
             data: Vec::new(),
             preset: None,
-            rules: Rule::ALL.to_vec(),
+            rules: Rule::PUBLISHED.to_vec(),
             credit: Credit::Detached,
             seeds,
         }

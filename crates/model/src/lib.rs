@@ -45,9 +45,11 @@ mod encoder;
 mod error;
 mod learner;
 mod noise;
+mod options;
 mod parameters;
 mod prototypical;
 mod sequence;
+mod specification;
 mod summary;
 mod transformer;
 
@@ -57,6 +59,7 @@ pub use encoder::{Conv4, EmbeddingNorm, EncoderConfig, EncoderKind, EncoderStati
 pub use error::{ModelError, Result};
 pub use learner::{EpisodeOutput, Episodes, Learner};
 pub use noise::Noise;
+pub use options::{FastNorm, Gates, PlasticLayers, Positions};
 pub use parameters::Parameters;
 pub use prototypical::prototypical_logits;
 pub use sequence::{Diagnostics, SequenceModel, SequenceOutput, StepOutput};

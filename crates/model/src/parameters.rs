@@ -4,11 +4,12 @@
 //! which the optimiser changes, checkpoints hold, and all workers share. With them go buffers, which are as much a part
 //! of the model, but have no gradient: an encoder's running statistics.
 
+use plastica_rules::Init;
 use plastica_tensor::{Array, Backend, Element};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
 
-use crate::config::{Init, ParameterSpec};
+use crate::specification::ParameterSpec;
 use crate::{ModelConfig, ModelError, Result};
 
 /// The parameters of a model, in a fixed order, under their published names, and its buffers.
