@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Settings in place of the published ones: images (what it sets, and why: docs/images.md), converged.
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
-    /// A plasticity rule, more than once for several; by default none, hebbian and gradient.
+    /// A plasticity rule, more than once for several; by default the paper's: none, hebbian and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
     /// What the outer gradient sees of the fast weights: detached (as published, and the default), full, truncated(k).
@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
         data: images_of(&tasks, &arguments.data)?,
         preset: arguments.preset,
         tasks,
-        rules: distinct(&arguments.rule, &Rule::ALL),
+        rules: distinct(&arguments.rule, &Rule::PUBLISHED),
         credits: distinct(&arguments.credit, credits),
         seeds: arguments.seeds.into(),
         quick: arguments.quick,

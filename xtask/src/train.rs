@@ -30,7 +30,7 @@ pub struct Arguments {
     /// The task: copying, cue-reward, regression, associative-recall, concept-shift, omniglot or cifar-fs.
     #[arg(long, value_name = "T")]
     task: String,
-    /// The plasticity rule: none, hebbian or gradient.
+    /// The plasticity rule: none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor or hybrid.
     #[arg(long, value_name = "R")]
     rule: Rule,
     /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).

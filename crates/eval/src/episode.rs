@@ -180,15 +180,12 @@ impl Steps {
     fn new(config: &ModelConfig, phases: &[Phase]) -> Self {
         let [eta, gate, clip, plastic_norm] = [const { Vec::new() }; 4];
         let blocks = 0..config.num_layers;
-        let layer = |block| {
-            ["fc1", "fc2"]
-                .map(|fc| LayerNorms { name: format!("blocks.{block}.{fc}"), squared_norm: Vec::new() })
-        };
+        let layer = |name| LayerNorms { name, squared_norm: Vec::new() };
         let heads =
             |block| (0..config.num_heads).map(move |head| HeadAttention { block, head, rows: Vec::new() });
         Self {
             plasticity: StepTrace { phases: phases.to_vec(), eta, gate, clip, plastic_norm },
-            layers: blocks.clone().flat_map(layer).collect(),
+            layers: config.plastic_layer_names().into_iter().map(layer).collect(),
             attention: blocks.flat_map(heads).collect(),
         }
     }

@@ -237,7 +237,7 @@ mod tests {
             tasks,
             data: Vec::new(),
             preset: None,
-            rules: Rule::ALL.to_vec(),
+            rules: Rule::PUBLISHED.to_vec(),
             credits: vec![Credit::Detached],
             seeds,
             quick: false,

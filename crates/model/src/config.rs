@@ -1,10 +1,9 @@
 //! What a plastic Transformer is made of.
 
-use plastica_rules::{Neuromodulation, Rule};
-use plastica_tensor::Shape;
+use plastica_rules::{ClipMode, Neuromodulation, Rule};
 use serde::{Deserialize, Serialize};
 
-use crate::{EncoderConfig, ModelError, Result};
+use crate::{AttentionInit, EncoderConfig, FastNorm, Gates, ModelError, PlasticLayers, Positions, Result};
 
 /// Largest width of anything: far above every use, far below where products of two would overflow.
 const MAX_SIZE: usize = 1 << 20;
@@ -40,24 +39,6 @@ impl ModelKind {
     }
 }
 
-/// What the attention's in-projections start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttentionInit {
-    /// Xavier-uniform: queries, keys and values each by themselves, as published.
-    #[default]
-    Xavier,
-    /// Xavier-uniform, keys starting as the queries' copy: a step then looks at the steps that are like it from the
-    /// beginning, and need not learn first that likeness matters. They are trained apart.
-    KeysAsQueries,
-}
-
-impl AttentionInit {
-    fn is_xavier(&self) -> bool {
-        *self == AttentionInit::Xavier
-    }
-}
-
 /// The configuration of a plastic Transformer. Defaults are the published ones for the sequence tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,7 +66,7 @@ pub struct ModelConfig {
     /// Probability of dropping an element in training, in [0, 1).
     pub dropout: f64,
     /// What the attention's in-projections start from.
-    #[serde(skip_serializing_if = "AttentionInit::is_xavier")]
+    #[serde(skip_serializing_if = "is_default")]
     pub attention_init: AttentionInit,
     /// The plasticity rule.
     pub rule: Rule,
@@ -95,11 +76,47 @@ pub struct ModelConfig {
     pub max_norm: f64,
     /// Initial value of α and β.
     pub plasticity_init: f64,
+    /// How a step's place in the sequence is told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub positions: Positions,
+    /// Steps that learned positions are there for, at least 1: no sequence may be longer.
+    #[serde(skip_serializing_if = "is_default_max_positions")]
+    pub max_positions: usize,
+    /// W: how many steps back attention looks, the step itself among them, at least 1; all if there is none. What is
+    /// to be known for longer must live in fast weights, and streaming takes the same memory however long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_window: Option<usize>,
+    /// Which layers have fast weights.
+    #[serde(skip_serializing_if = "is_default")]
+    pub plastic_layers: PlasticLayers,
+    /// Whether all plastic layers share a gate or have one each.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gates: Gates,
+    /// What the change's norm is, from which the rate is turned down.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clip: ClipMode,
+    /// Whether η0 is learned: as a sigmoid, in (0, 1), from `eta0` on.
+    #[serde(skip_serializing_if = "is_default")]
+    pub learn_eta0: bool,
+    /// Whether what fast weights gather is bounded.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fast_norm: FastNorm,
+}
+
+/// Default of [`ModelConfig::max_positions`].
+const MAX_POSITIONS: usize = 1024;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_default_max_positions(value: &usize) -> bool {
+    *value == MAX_POSITIONS
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        let Neuromodulation { eta0, max_norm } = Neuromodulation::default();
+        let Neuromodulation { eta0, max_norm, clip } = Neuromodulation::default();
         Self {
             kind: ModelKind::Plastic,
             encoder: None,
@@ -116,27 +133,16 @@ impl Default for ModelConfig {
             eta0,
             max_norm,
             plasticity_init: 0.02,
+            positions: Positions::None,
+            max_positions: MAX_POSITIONS,
+            attention_window: None,
+            plastic_layers: PlasticLayers::FeedForward,
+            gates: Gates::Shared,
+            clip,
+            learn_eta0: false,
+            fast_norm: FastNorm::None,
         }
     }
-}
-
-/// What a parameter starts from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Init {
-    /// Uniform in ± this.
-    Uniform(f64),
-    /// Uniform in ± this, in three parts one below the other, of which the second repeats the first.
-    SecondAsFirst(f64),
-    /// The same everywhere.
-    Constant(f64),
-}
-
-/// One parameter of the configured model.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ParameterSpec {
-    pub name: String,
-    pub shape: Shape,
-    pub init: Init,
 }
 
 impl ModelConfig {
@@ -171,6 +177,22 @@ impl ModelConfig {
         if !self.model_dim.is_multiple_of(self.num_heads) {
             let rule = format!("it must divide model_dim = {}", self.model_dim);
             return config("num_heads", self.num_heads.to_string(), rule);
+        }
+        if self.positions == Positions::Rotary && !(self.model_dim / self.num_heads).is_multiple_of(2) {
+            let rule = "rotary positions turn pairs: model_dim / num_heads must be even";
+            return config("positions", self.positions.name().into(), rule.into());
+        }
+        if !(1..=MAX_SIZE).contains(&self.max_positions) {
+            let rule = format!("it must lie in 1..={MAX_SIZE}");
+            return config("max_positions", self.max_positions.to_string(), rule);
+        }
+        if let Some(window) = self.attention_window.filter(|window| !(1..=MAX_SIZE).contains(window)) {
+            let rule = format!("it must lie in 1..={MAX_SIZE}; leave it out to look at all steps");
+            return config("attention_window", window.to_string(), rule);
+        }
+        if self.learn_eta0 && self.eta0 >= 1.0 {
+            let rule = "a learned η0 starts below 1";
+            return config("eta0", self.eta0.to_string(), rule.into());
         }
         if let Some(encoder) = &self.encoder {
             encoder.validate()?;
@@ -211,7 +233,7 @@ impl ModelConfig {
 
     /// The neuromodulator's constants.
     pub fn neuromodulation(&self) -> Neuromodulation {
-        Neuromodulation { eta0: self.eta0, max_norm: self.max_norm }
+        Neuromodulation { eta0: self.eta0, max_norm: self.max_norm, clip: self.clip }
     }
 
     /// What tells this model from others on the same task: `prototypical`, or the plasticity rule's name.
@@ -220,82 +242,6 @@ impl ModelConfig {
             ModelKind::Plastic => self.rule.name(),
             ModelKind::Prototypical => self.kind.name(),
         }
-    }
-
-    /// Width of the head: outputs, gate, auxiliary outputs.
-    pub fn head_dim(&self) -> usize {
-        self.output_dim + 1 + self.aux_dim
-    }
-
-    /// Number of scalars in all parameters together.
-    fn parameter_count(&self) -> usize {
-        let encoder = self.encoder.as_ref().map_or(0, EncoderConfig::parameter_count);
-        if self.kind == ModelKind::Prototypical {
-            return encoder;
-        }
-        let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
-        let linear = |out: usize, inp: usize| out * inp + out;
-        let block = 4 * d + linear(3 * d, d) + linear(d, d) + 2 * (linear(f, d) + linear(d, f));
-        let internal = if self.rule == Rule::Gradient { n * n } else { 0 };
-        encoder + linear(d, self.input_dim) + self.num_layers * block + 2 * d + linear(n, d) + internal
-    }
-
-    /// Every parameter, under its published name, in a fixed order: linear layers uniform in
-    /// ±1/sqrt(fan-in), the attention's in-projection as `attention_init` says and its biases 0, layer norms 1 and 0. An encoder's
-    /// come first.
-    pub(crate) fn parameters(&self) -> Vec<ParameterSpec> {
-        let mut list = self.encoder_parameters();
-        if self.kind == ModelKind::Prototypical {
-            return list;
-        }
-        let mut add = |name: String, shape: Shape, init: Init| list.push(ParameterSpec { name, shape, init });
-        let (d, f, n) = (self.model_dim, self.ffn_dim, self.head_dim());
-        let fan_in = |inp: usize| Init::Uniform(1.0 / (inp as f64).sqrt());
-        let linear = |add: &mut dyn FnMut(String, Shape, Init), name: &str, out: usize, inp: usize| {
-            add(format!("{name}.weight"), [out, inp].into(), fan_in(inp));
-            add(format!("{name}.bias"), [out].into(), fan_in(inp));
-        };
-        let norm = |add: &mut dyn FnMut(String, Shape, Init), name: &str| {
-            add(format!("{name}.weight"), [d].into(), Init::Constant(1.0));
-            add(format!("{name}.bias"), [d].into(), Init::Constant(0.0));
-        };
-        linear(&mut add, "input_proj", d, self.input_dim);
-        for block in 0..self.num_layers {
-            let at = format!("blocks.{block}");
-            norm(&mut add, &format!("{at}.ln1"));
-            let xavier = (6.0 / (4 * d) as f64).sqrt();
-            let in_proj = match self.attention_init {
-                AttentionInit::Xavier => Init::Uniform(xavier),
-                AttentionInit::KeysAsQueries => Init::SecondAsFirst(xavier),
-            };
-            add(format!("{at}.self_attn.in_proj_weight"), [3 * d, d].into(), in_proj);
-            add(format!("{at}.self_attn.in_proj_bias"), [3 * d].into(), Init::Constant(0.0));
-            add(format!("{at}.self_attn.out_proj.weight"), [d, d].into(), fan_in(d));
-            add(format!("{at}.self_attn.out_proj.bias"), [d].into(), Init::Constant(0.0));
-            norm(&mut add, &format!("{at}.ln2"));
-            for (layer, out, inp) in [("fc1", f, d), ("fc2", d, f)] {
-                let at = format!("{at}.feed_forward.{layer}");
-                linear(&mut add, &at, out, inp);
-                add(format!("{at}.alpha"), [out, inp].into(), Init::Constant(self.plasticity_init));
-                add(format!("{at}.beta"), [out].into(), Init::Constant(self.plasticity_init));
-            }
-        }
-        norm(&mut add, "final_ln");
-        linear(&mut add, "head", n, d);
-        if self.rule == Rule::Gradient {
-            add("internal_proj.weight".into(), [n, n].into(), fan_in(n));
-        }
-        list
-    }
-
-    /// Every parameter of the encoder, if there is one.
-    pub(crate) fn encoder_parameters(&self) -> Vec<ParameterSpec> {
-        self.encoder.as_ref().map_or_else(Vec::new, EncoderConfig::parameters)
-    }
-
-    /// Every buffer: what training changes otherwise than by a gradient.
-    pub(crate) fn buffers(&self) -> Vec<ParameterSpec> {
-        self.encoder.as_ref().map_or_else(Vec::new, EncoderConfig::buffers)
     }
 }
 

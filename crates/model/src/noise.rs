@@ -103,16 +103,21 @@ impl BlockNoise<'_> {
     }
 
     /// Drops attention probabilities `[B, H, S, total]` of the last S steps: a step draws for the keys that it
-    /// can see, in its turn, as it would alone.
-    pub(crate) fn drop_probabilities<B: Backend>(&mut self, x: &Tensor<B>) -> Result<Tensor<B>> {
+    /// can see, which are the last `window` up to itself if there is one, in its turn, as it would alone.
+    pub(crate) fn drop_probabilities<B: Backend>(
+        &mut self,
+        x: &Tensor<B>,
+        window: Option<usize>,
+    ) -> Result<Tensor<B>> {
         let [_, heads, steps, total] = x.shape()[..] else { unreachable!("probabilities have four axes") };
         let mut rows = Vec::with_capacity(steps);
-        for visible in total - steps + 1..=total {
+        for end in total - steps + 1..=total {
+            let visible = window.map_or(end, |window| window.min(end));
             let Some(mask) = self.mask(x.backend(), Site::Probabilities, heads * visible)? else {
                 return Ok(x.clone());
             };
             let batch = mask.shape()[0];
-            rows.push(mask.reshape([batch, heads, 1, visible])?.pad(3, 0, total)?);
+            rows.push(mask.reshape([batch, heads, 1, visible])?.pad(3, end - visible, total)?);
         }
         Ok(x.mul(&Tensor::concat(&rows.iter().collect::<Vec<_>>(), 2)?)?)
     }

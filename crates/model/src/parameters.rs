@@ -4,12 +4,13 @@
 //! which the optimiser changes, checkpoints hold, and all workers share. With them go buffers, which are as much a part
 //! of the model, but have no gradient: an encoder's running statistics.
 
+use plastica_rules::Init;
 use plastica_tensor::{Array, Backend, Element};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
 
-use crate::config::{Init, ParameterSpec};
-use crate::{ModelConfig, ModelError, Result};
+use crate::specification::{IN_PROJ_WEIGHT, ParameterSpec};
+use crate::{AttentionInit, ModelConfig, ModelError, Result};
 
 /// The parameters of a model, in a fixed order, under their published names, and its buffers.
 #[derive(Debug, Clone)]
@@ -27,24 +28,22 @@ impl<B: Backend> Parameters<B> {
     pub fn init(config: &ModelConfig, backend: &B, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.validate()?;
         let mut draw = |spec: &ParameterSpec| -> Result<Array<B>> {
-            let mut uniform = |bound: f64| -> Result<Vec<B::Elem>> {
-                let uniform = Uniform::new(-bound as f32, bound as f32).map_err(|_| ModelError::Config {
-                    field: "model_dim",
-                    value: config.model_dim.to_string(),
-                    rule: "it must leave initial weights a range".into(),
-                })?;
-                Ok((0..spec.shape.len()).map(|_| B::Elem::of(f64::from(uniform.sample(rng)))).collect())
-            };
-            let values = match spec.init {
+            let mut values: Vec<B::Elem> = match spec.init {
                 Init::Constant(value) => vec![B::Elem::of(value); spec.shape.len()],
-                Init::Uniform(bound) => uniform(bound)?,
-                Init::SecondAsFirst(bound) => {
-                    let mut values = uniform(bound)?;
-                    let part = values.len() / 3;
-                    values.copy_within(..part, part);
-                    values
+                Init::Uniform(bound) => {
+                    let uniform =
+                        Uniform::new(-bound as f32, bound as f32).map_err(|_| ModelError::Config {
+                            field: "model_dim",
+                            value: config.model_dim.to_string(),
+                            rule: "it must leave initial weights a range".into(),
+                        })?;
+                    (0..spec.shape.len()).map(|_| B::Elem::of(f64::from(uniform.sample(rng)))).collect()
                 }
             };
+            if config.attention_init == AttentionInit::KeysAsQueries && spec.name.ends_with(IN_PROJ_WEIGHT) {
+                let queries = values.len() / 3;
+                values.copy_within(..queries, queries);
+            }
             Ok(Array::from_vec(backend, values, spec.shape)?)
         };
         let mut parameters = Self { names: Vec::new(), arrays: Vec::new(), buffers: Vec::new() };

@@ -12,19 +12,26 @@
 //! ```
 //!
 //! then `raw = Head(LN(x)) = [outputs; g; aux]`, and then every plastic layer's F and c change.
+//!
+//! By configuration, attention's value and output projections have an F and a c beside or in the place of the
+//! feed-forward's, steps have positions, and attention sees the last W steps alone.
 
-mod attention;
+mod binding;
+mod looking;
+mod rotary;
+mod state;
 
-use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, PlasticLinear, Plasticity, Rule};
+use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plastic, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
-use plastica_tensor::{Array, Backend, Element, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Backend, Element, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
 use crate::{
-    Diagnostics, ModelConfig, ModelError, ModelKind, Noise, Parameters, Result, SequenceModel,
-    SequenceOutput, StepOutput,
+    Diagnostics, Gates, ModelConfig, ModelError, Noise, Result, SequenceModel, SequenceOutput, StepOutput,
 };
+
+pub use state::PlasticState;
 
 /// Added to the variance in layer normalisation.
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -39,17 +46,24 @@ const STEPS_AT_ONCE: usize = 64;
 /// Steps that a new attention cache has room for before it grows.
 const CACHE_STEPS: usize = 32;
 
+/// The largest window for which a cache has room for twice that from the first.
+const LARGEST_WINDOW_AT_FIRST: usize = 512;
+
 /// A plastic Transformer, bound to its parameters.
 #[derive(Debug)]
 pub struct PlasticTransformer<B: Backend> {
     config: ModelConfig,
     input_proj: Linear<B>,
+    /// Learned positions, `[max_positions, d]`.
+    positions: Option<Tensor<B>>,
     blocks: Vec<Block<B>>,
     final_ln: LayerNorm<B>,
     head: Linear<B>,
-    /// R, of the internal loss; the gradient rule's alone.
+    /// R, of the internal loss, for the rules that need it.
     internal_proj: Option<Tensor<B>>,
     plasticity: Plasticity<B>,
+    /// η0, learned or not.
+    largest_eta: f64,
     /// Whether an outer gradient will be asked for: the parameters are on a tape.
     training: bool,
 }
@@ -66,11 +80,25 @@ struct LayerNorm<B: Backend> {
     bias: Tensor<B>,
 }
 
+/// A linear layer that may own fast weights: `(W + F) x + b + c`.
+#[derive(Debug)]
+struct Projection<B: Backend> {
+    linear: Linear<B>,
+    plastic: Option<Plastic<B>>,
+}
+
 #[derive(Debug)]
 struct Attention<B: Backend> {
+    /// Of queries, keys and values.
     in_proj: Linear<B>,
-    out_proj: Linear<B>,
+    /// What makes its last third, the values', plastic.
+    value: Option<Plastic<B>>,
+    out_proj: Projection<B>,
     num_heads: usize,
+    /// Whether queries and keys are turned by their positions.
+    rotary: bool,
+    /// How many steps back a step looks, itself among them.
+    window: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -78,89 +106,37 @@ struct Block<B: Backend> {
     ln1: LayerNorm<B>,
     self_attn: Attention<B>,
     ln2: LayerNorm<B>,
-    fc1: PlasticLinear<B>,
-    fc2: PlasticLinear<B>,
+    fc1: Projection<B>,
+    fc2: Projection<B>,
 }
 
-/// What a plastic Transformer carries from step to step, for a batch of episodes.
-#[derive(Debug, Clone)]
-pub struct PlasticState<B: Backend> {
-    batch: usize,
-    step: usize,
-    /// A block each.
-    caches: Vec<AttentionCache<B>>,
-    /// fc1 and fc2 of block 0, then of block 1, and so on.
-    fast: Vec<FastWeights<B>>,
-    noise: Option<Noise>,
+/// A block's part of the state along its next steps.
+struct BlockState<'a, B: Backend> {
+    /// The number of the first of these steps, from 0.
+    start: usize,
+    cache: &'a mut AttentionCache<B>,
+    /// Of the plastic layers, in the order in which they are met.
+    fast: std::slice::Iter<'a, FastWeights<B>>,
+    noise: BlockNoise<'a>,
 }
 
-impl<B: Backend> PlasticState<B> {
-    /// Steps read so far.
-    pub fn step(&self) -> usize {
-        self.step
-    }
+/// Who looks on as plastic layers compute.
+struct Watch<'a, B: Backend> {
+    /// What they saw, in the order of a step.
+    traces: Vec<LayerTrace<B>>,
+    /// The tape for the internal loss's own derivative, where there is no other.
+    scratch: Option<&'a Tape<B>>,
+}
 
-    /// The fast weights: fc1 and fc2 of block 0, then of block 1, and so on.
-    pub fn fast_weights(&self) -> &[FastWeights<B>] {
-        &self.fast
-    }
-
-    /// `Σ ‖F‖²` over the layers as they stand, `[B]`: no square root, no biases; `None` while they are zero. A walk over
-    /// all fast weights.
-    ///
-    /// # Errors
-    /// Device errors.
-    pub fn plastic_norm(&self) -> Result<Option<Tensor<B>>> {
-        let mut sum: Option<Tensor<B>> = None;
-        for fast in &self.fast {
-            if let Some(norm) = fast.squared_norm()? {
-                sum = Some(match sum {
-                    Some(sum) => sum.add(&norm)?,
-                    None => norm,
-                });
-            }
-        }
-        Ok(sum)
-    }
-
-    /// `Σ ‖F‖²` `[B]` over the layers after each step since this was last called.
-    fn take_plastic_norms(&mut self) -> Result<Vec<Tensor<B>>> {
-        let mut sums: Vec<Tensor<B>> = Vec::new();
-        for fast in &mut self.fast {
-            fast.settle()?;
-            for (t, norm) in fast.take_norms()?.into_iter().enumerate() {
-                match sums.get_mut(t) {
-                    Some(sum) => *sum = sum.add(&norm)?,
-                    None => sums.push(norm),
-                }
-            }
-        }
-        Ok(sums)
-    }
-
-    /// Puts fast weights in the place of the state's own, in the order of
-    /// [`fast_weights`](Self::fast_weights): to read on from stored ones, or from learned ones.
-    ///
-    /// # Errors
-    /// [`ModelError::State`] when they are not one for each plastic layer, each for the state's batch.
-    pub fn set_fast_weights(&mut self, fast: Vec<FastWeights<B>>) -> Result<()> {
-        if fast.len() != self.fast.len() {
-            let rule = format!("the state has {} plastic layers", self.fast.len());
-            return Err(ModelError::State { field: "fast_weights.len()".into(), value: fast.len(), rule });
-        }
-        for (i, fast) in fast.iter().enumerate() {
-            let batch = fast.get()?.map_or(self.batch, |(weight, _)| weight.shape()[0]);
-            if batch != self.batch {
-                let rule = format!("the state is for {} episodes", self.batch);
-                return Err(ModelError::State {
-                    field: format!("fast_weights[{i}].batch"),
-                    value: batch,
-                    rule,
-                });
-            }
-        }
-        self.fast = fast;
-        Ok(())
+impl<B: Backend> Watch<'_, B> {
+    /// Takes in what a layer saw and did; the output comes back as whatever reads it is to see it.
+    fn see(&mut self, input: Tensor<B>, output: Tensor<B>) -> Tensor<B> {
+        let output = match self.scratch {
+            Some(tape) if !output.is_tracked() => tape.leaf(output.array()),
+            _ => output,
+        };
+        self.traces.push(LayerTrace { input, output: output.clone(), internal_gradient: None });
+        output
     }
 }
 
@@ -176,20 +152,45 @@ impl<B: Backend> LayerNorm<B> {
     }
 }
 
+impl<B: Backend> Projection<B> {
+    fn forward(
+        &self,
+        x: Tensor<B>,
+        state: &mut BlockState<'_, B>,
+        watch: &mut Watch<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let y = self.linear.forward(&x)?;
+        match (&self.plastic, &mut state.fast) {
+            (Some(_), fast) => {
+                let y = next_of(fast).add_to(y, &x)?;
+                Ok(watch.see(x, y))
+            }
+            (None, _) => Ok(y),
+        }
+    }
+}
+
+/// The next plastic layer's fast weights.
+fn next_of<'a, B: Backend>(fast: &mut std::slice::Iter<'a, FastWeights<B>>) -> &'a FastWeights<B> {
+    let Some(fast) = fast.next() else { unreachable!("a state has fast weights for every plastic layer") };
+    fast
+}
+
 impl<B: Backend> Attention<B> {
     /// Causal attention of `u`, the sequence's next S steps `[B, S, d]`, or `[B, d]` for one, to itself and to all
-    /// steps cached.
+    /// steps cached, or to those that the window shows.
     fn forward(
         &self,
         u: &Tensor<B>,
-        cache: &mut AttentionCache<B>,
-        noise: &mut BlockNoise<'_>,
+        state: &mut BlockState<'_, B>,
+        watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
-        let qkv = self.in_proj.forward(u)?;
+        let qkv = self.queries_keys_values(u, state, watch)?;
+        let BlockState { cache, noise, .. } = state;
         let mixed = match u.shape()[..] {
             [batch, _] => {
                 cache.extend(&qkv)?;
-                let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.len())?;
+                let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.visible())?;
                 cache.attend(&qkv, mask.as_ref())?
             }
             [_, steps, _] => {
@@ -205,7 +206,28 @@ impl<B: Backend> Attention<B> {
             }
             _ => unreachable!("the model passes [B, d] or [B, S, d]"),
         };
-        self.out_proj.forward(&mixed)
+        self.out_proj.forward(mixed, state, watch)
+    }
+
+    /// `[q, k, v]` of u, `[B, S, 3d]` or `[B, 3d]`: `v = (Wv + F) u + bv + c` where that is plastic, q and k turned by
+    /// their positions where these are rotary.
+    fn queries_keys_values(
+        &self,
+        u: &Tensor<B>,
+        state: &mut BlockState<'_, B>,
+        watch: &mut Watch<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let mut qkv = self.in_proj.forward(u)?;
+        let (last, width) = (u.shape().rank() - 1, u.shape()[u.shape().rank() - 1]);
+        if self.value.is_some() {
+            let v = next_of(&mut state.fast).add_to(qkv.slice(last, 2 * width, width)?, u)?;
+            let v = watch.see(u.clone(), v);
+            qkv = Tensor::concat(&[&qkv.slice(last, 0, 2 * width)?, &v], last)?;
+        }
+        match self.rotary {
+            true => rotary::turned(&qkv, state.start, self.num_heads),
+            false => Ok(qkv),
+        }
     }
 
     /// All of the next S steps `qkv` `[B, S, 3d]` at once, under a causal mask.
@@ -229,17 +251,24 @@ impl<B: Backend> Attention<B> {
             v = Tensor::concat(&[&earlier_v, &v], 2)?;
         }
         cache.extend(qkv)?;
-        let scores =
-            q.matmul_transposed(&k, false, true)?.add(&causal_mask(qkv.backend(), steps, k.shape()[2])?)?;
-        let probabilities = noise.drop_probabilities(&scores.softmax()?)?;
+        let mask = causal_mask(qkv.backend(), steps, k.shape()[2], self.window)?;
+        let scores = q.matmul_transposed(&k, false, true)?.add(&mask)?;
+        let probabilities = noise.drop_probabilities(&scores.softmax()?, self.window)?;
         Ok(probabilities.matmul(&v)?.permute(&[0, 2, 1, 3])?.reshape([batch, steps, width])?)
     }
 }
 
-/// 0 where step `i` of the last `steps` may look at step `j` of `total`, −∞ where it may not, `[steps, total]`.
-fn causal_mask<B: Backend>(backend: &B, steps: usize, total: usize) -> Result<Tensor<B>> {
+/// 0 where step `i` of the last `steps` may look at step `j` of `total`, −∞ where it may not, as j comes after it or lies
+/// before its window, `[steps, total]`.
+fn causal_mask<B: Backend>(
+    backend: &B,
+    steps: usize,
+    total: usize,
+    window: Option<usize>,
+) -> Result<Tensor<B>> {
     let past = total - steps;
-    let value = |i: usize, j: usize| B::Elem::of(if j <= past + i { 0.0 } else { f64::NEG_INFINITY });
+    let sees = |i: usize, j: usize| j <= past + i && window.is_none_or(|window| j + window > past + i);
+    let value = |i: usize, j: usize| B::Elem::of(if sees(i, j) { 0.0 } else { f64::NEG_INFINITY });
     let values = (0..steps).flat_map(|i| (0..total).map(move |j| value(i, j))).collect();
     Ok(Tensor::from_vec(backend, values, [steps, total])?)
 }
@@ -249,137 +278,36 @@ impl<B: Backend> Block<B> {
     fn attend(
         &self,
         x: &Tensor<B>,
-        cache: &mut AttentionCache<B>,
-        noise: &mut BlockNoise<'_>,
+        state: &mut BlockState<'_, B>,
+        watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
         let u = self.ln1.forward(x)?;
-        let attended = self.self_attn.forward(&u, cache, noise)?;
-        Ok(x.add(&noise.drop(&attended, Site::Attention)?)?)
+        let attended = self.self_attn.forward(&u, state, watch)?;
+        Ok(x.add(&state.noise.drop(&attended, Site::Attention)?)?)
     }
 
-    /// The feed-forward half over rows of steps: x and `z = LN2(x)`, `[rows, d]`. `traces` takes what the plastic
-    /// layers saw; `watch` is applied to their outputs before anything reads them.
+    /// The feed-forward half over rows of steps: x and `z = LN2(x)`, `[rows, d]`.
     fn feed_forward(
         &self,
         x: &Tensor<B>,
         z: Tensor<B>,
-        fast: &[FastWeights<B>],
-        noise: &mut BlockNoise<'_>,
-        traces: &mut Vec<LayerTrace<B>>,
-        watch: &impl Fn(Tensor<B>) -> Tensor<B>,
+        state: &mut BlockState<'_, B>,
+        watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
-        let mut plastic =
-            |layer: &PlasticLinear<B>, fast: &FastWeights<B>, input: Tensor<B>| -> Result<Tensor<B>> {
-                let output = watch(layer.forward(&input, fast)?);
-                traces.push(LayerTrace { input, output: output.clone(), internal_gradient: None });
-                Ok(output)
-            };
-        let y1 = plastic(&self.fc1, &fast[0], z)?;
-        let hidden = noise.drop(&y1.gelu()?, Site::Hidden)?;
-        let y2 = plastic(&self.fc2, &fast[1], hidden)?;
-        Ok(x.add(&noise.drop(&y2, Site::Output)?)?)
+        let y1 = self.fc1.forward(z, state, watch)?;
+        let hidden = state.noise.drop(&y1.gelu()?, Site::Hidden)?;
+        let y2 = self.fc2.forward(hidden, state, watch)?;
+        Ok(x.add(&state.noise.drop(&y2, Site::Output)?)?)
     }
 
-    fn plastic_layers(&self) -> [&PlasticLinear<B>; 2] {
-        [&self.fc1, &self.fc2]
+    /// Its plastic layers, in the order of a step.
+    fn plastic_layers(&self) -> impl Iterator<Item = &Plastic<B>> {
+        let Attention { value, out_proj, .. } = &self.self_attn;
+        [value, &out_proj.plastic, &self.fc1.plastic, &self.fc2.plastic].into_iter().flatten()
     }
 }
 
 impl<B: Backend> PlasticTransformer<B> {
-    /// The model for evaluation: nothing is tracked.
-    ///
-    /// # Errors
-    /// When the parameters are not what the configuration asks for.
-    pub fn new(config: &ModelConfig, parameters: &Parameters<B>) -> Result<Self> {
-        Self::bind(config, parameters, Credit::Detached, false, |array| Tensor::from(array.clone()))
-    }
-
-    /// The model for training, with its parameters, those of an encoder in front of it left out, as leaves of `tape`; the
-    /// leaves come back beside it, in the parameters' order.
-    ///
-    /// # Errors
-    /// When the parameters are not what the configuration asks for.
-    pub fn tracked(
-        config: &ModelConfig,
-        parameters: &Parameters<B>,
-        credit: Credit,
-        tape: &Tape<B>,
-    ) -> Result<(Self, Vec<Tensor<B>>)> {
-        let mut leaves = Vec::with_capacity(parameters.arrays().len());
-        let model = Self::bind(config, parameters, credit, true, |array| {
-            let leaf = tape.leaf(array);
-            leaves.push(leaf.clone());
-            leaf
-        })?;
-        Ok((model, leaves))
-    }
-
-    fn bind(
-        config: &ModelConfig,
-        parameters: &Parameters<B>,
-        credit: Credit,
-        training: bool,
-        mut tensor: impl FnMut(&Array<B>) -> Tensor<B>,
-    ) -> Result<Self> {
-        config.validate()?;
-        if config.kind != ModelKind::Plastic {
-            let (value, rule) =
-                (config.kind.name().into(), "a plastic Transformer is of kind plastic".into());
-            return Err(ModelError::Config { field: "kind", value, rule });
-        }
-        // an encoder's come first
-        let others = config.encoder_parameters().len();
-        let mut given = parameters.iter().skip(others);
-        let mut specs = config.parameters().into_iter().skip(others);
-        // parameters come in the specification's order, which is the order of the fields below
-        let mut next = || -> Result<Tensor<B>> {
-            let Some(spec) = specs.next() else {
-                unreachable!("the fields are as many as the specification's")
-            };
-            match given.next() {
-                Some((name, array)) if name == spec.name && array.shape() == spec.shape => Ok(tensor(array)),
-                Some((name, array)) if name == spec.name => {
-                    let (found, expected) = (array.shape().to_vec(), spec.shape);
-                    Err(ModelError::ParameterShape { name: spec.name, found, expected })
-                }
-                _ => Err(ModelError::MissingParameter { name: spec.name, shape: spec.shape }),
-            }
-        };
-        let input_proj = Linear { weight: next()?, bias: next()? };
-        let mut blocks = Vec::with_capacity(config.num_layers);
-        for _ in 0..config.num_layers {
-            blocks.push(Block {
-                ln1: LayerNorm { weight: next()?, bias: next()? },
-                self_attn: Attention {
-                    in_proj: Linear { weight: next()?, bias: next()? },
-                    out_proj: Linear { weight: next()?, bias: next()? },
-                    num_heads: config.num_heads,
-                },
-                ln2: LayerNorm { weight: next()?, bias: next()? },
-                fc1: PlasticLinear { weight: next()?, bias: next()?, alpha: next()?, beta: next()? },
-                fc2: PlasticLinear { weight: next()?, bias: next()?, alpha: next()?, beta: next()? },
-            });
-        }
-        let final_ln = LayerNorm { weight: next()?, bias: next()? };
-        let head = Linear { weight: next()?, bias: next()? };
-        let internal_proj = if config.rule == Rule::Gradient { Some(next()?) } else { None };
-        if let Some((name, _)) = given.next() {
-            return Err(ModelError::SurplusParameter { name: name.to_owned() });
-        }
-        let plasticity =
-            Plasticity { rule: config.rule.build(), neuromodulation: config.neuromodulation(), credit };
-        Ok(Self {
-            config: config.clone(),
-            input_proj,
-            blocks,
-            final_ln,
-            head,
-            internal_proj,
-            plasticity,
-            training,
-        })
-    }
-
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -418,6 +346,27 @@ impl<B: Backend> PlasticTransformer<B> {
         Err(ModelError::Input { found: input.shape(), expected: format!("[{batch}, {width}]") })
     }
 
+    /// Whether there are positions for a sequence of `steps` steps.
+    fn check_positions(&self, steps: usize) -> Result<()> {
+        match &self.positions {
+            Some(learned) if steps > learned.shape()[0] => {
+                let rule = format!("model.max_positions = {} positions are learned", learned.shape()[0]);
+                Err(ModelError::State { field: "steps".into(), value: steps, rule })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Steps `start ..` as block 0 reads them: `[B, T, input_dim]` to `[B, T, d]`, or `[B, input_dim]` to `[B, d]` for one.
+    fn embed(&self, inputs: &Tensor<B>, start: usize) -> Result<Tensor<B>> {
+        let x = self.input_proj.forward(inputs)?;
+        let steps = if let [_, steps, _] = inputs.shape()[..] { steps } else { 1 };
+        match &self.positions {
+            Some(learned) => Ok(x.add(&learned.slice(0, start, steps)?)?),
+            None => Ok(x),
+        }
+    }
+
     /// Reads a whole sequence `[B, T, input_dim]`, or the next T steps of one.
     ///
     /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must, and where the
@@ -436,6 +385,7 @@ impl<B: Backend> PlasticTransformer<B> {
             return Err(ModelError::Input { found: shape, expected });
         }
         let steps = shape[1];
+        self.check_positions(state.step + steps)?;
         if self.config.rule == Rule::None {
             return self.forward_at_once(inputs, state, None);
         }
@@ -448,15 +398,26 @@ impl<B: Backend> PlasticTransformer<B> {
         for fast in state.fast.iter_mut().filter(|fast| fast.is_zero()) {
             *fast = self.fresh_fast_weights(Some(steps));
         }
-        // block 0's attention knows nothing of fast weights: it reads all steps at once
-        let x = self.input_proj.forward(inputs)?;
-        let mut noise = Noise::of_block(state.noise.as_mut(), 0);
-        let x = self.blocks[0].attend(&x, &mut state.caches[0], &mut noise)?;
-        let z = self.blocks[0].ln2.forward(&x)?;
+        let mut x = self.embed(inputs, state.step)?;
+        // block 0's attention, where it is not plastic itself, knows nothing of fast weights: it reads all steps at once
+        let ahead = !self.config.plastic_layers.in_attention();
+        let z = match ahead {
+            true => {
+                let first = &self.blocks[0];
+                x = first.attend(
+                    &x,
+                    &mut state.block(0),
+                    &mut Watch { traces: Vec::new(), scratch: None },
+                )?;
+                Some(first.ln2.forward(&x)?)
+            }
+            false => None,
+        };
         let mut raws = Vec::with_capacity(steps);
         let mut modulations = Vec::with_capacity(steps);
         for t in 0..steps {
-            let (raw, modulation) = self.plastic_step(x.step(t)?, z.step(t)?, state)?;
+            let z = z.as_ref().map(|z| z.step(t)).transpose()?;
+            let (raw, modulation) = self.plastic_step(x.step(t)?, z, state)?;
             raws.push(raw);
             modulations.extend(modulation);
         }
@@ -472,7 +433,7 @@ impl<B: Backend> PlasticTransformer<B> {
     /// Whether a sequence of `steps` steps is one whose updates the outer gradient does not see, and whose fast weights
     /// can be kept as the history of those updates.
     fn updates_are_few_constants(&self, steps: usize) -> Result<bool> {
-        if self.plasticity.credit != Credit::Detached || self.config.eta0 > LARGEST_ETA_IN_PLACE {
+        if self.plasticity.credit != Credit::Detached || self.largest_eta > LARGEST_ETA_IN_PLACE {
             return Ok(false);
         }
         for layer in self.blocks.iter().flat_map(Block::plastic_layers) {
@@ -493,48 +454,11 @@ impl<B: Backend> PlasticTransformer<B> {
         self.forward_at_once(inputs, state, seen.diagnostics)
     }
 
-    /// The same model with nothing tracked.
-    fn detached(&self) -> Self {
-        let linear = |l: &Linear<B>| Linear { weight: l.weight.detach(), bias: l.bias.detach() };
-        let norm = |n: &LayerNorm<B>| LayerNorm { weight: n.weight.detach(), bias: n.bias.detach() };
-        let plastic = |p: &PlasticLinear<B>| PlasticLinear {
-            weight: p.weight.detach(),
-            bias: p.bias.detach(),
-            alpha: p.alpha.detach(),
-            beta: p.beta.detach(),
-        };
-        let block = |b: &Block<B>| Block {
-            ln1: norm(&b.ln1),
-            self_attn: Attention {
-                in_proj: linear(&b.self_attn.in_proj),
-                out_proj: linear(&b.self_attn.out_proj),
-                num_heads: b.self_attn.num_heads,
-            },
-            ln2: norm(&b.ln2),
-            fc1: plastic(&b.fc1),
-            fc2: plastic(&b.fc2),
-        };
-        Self {
-            config: self.config.clone(),
-            input_proj: linear(&self.input_proj),
-            blocks: self.blocks.iter().map(block).collect(),
-            final_ln: norm(&self.final_ln),
-            head: linear(&self.head),
-            internal_proj: self.internal_proj.as_ref().map(Tensor::detach),
-            plasticity: Plasticity {
-                rule: self.config.rule.build(),
-                neuromodulation: self.plasticity.neuromodulation,
-                credit: self.plasticity.credit,
-            },
-            training: false,
-        }
-    }
-
     /// Fast weights before the first of `steps` steps, if that is known.
     fn fresh_fast_weights(&self, steps: Option<usize>) -> FastWeights<B> {
         match steps {
             // on the way back, an update in place is undone by dividing by 1 − η
-            _ if self.config.eta0 > LARGEST_ETA_IN_PLACE => FastWeights::plain(),
+            _ if self.largest_eta > LARGEST_ETA_IN_PLACE => FastWeights::plain(),
             Some(steps) => FastWeights::for_steps(steps),
             None => FastWeights::zero(),
         }
@@ -547,47 +471,42 @@ impl<B: Backend> PlasticTransformer<B> {
         state: &mut PlasticState<B>,
         diagnostics: Option<Diagnostics<B>>,
     ) -> Result<SequenceOutput<B>> {
-        let mut x = self.input_proj.forward(inputs)?;
-        let fast = state.fast.chunks_exact(2);
-        for (i, ((block, cache), fast)) in self.blocks.iter().zip(&mut state.caches).zip(fast).enumerate() {
-            let mut noise = Noise::of_block(state.noise.as_mut(), i);
-            x = block.attend(&x, cache, &mut noise)?;
+        let mut x = self.embed(inputs, state.step)?;
+        let mut watch = Watch { traces: Vec::new(), scratch: None };
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mut here = state.block(i);
+            x = block.attend(&x, &mut here, &mut watch)?;
             let z = block.ln2.forward(&x)?;
-            x = block.feed_forward(&x, z, fast, &mut noise, &mut Vec::new(), &|y| y)?;
+            x = block.feed_forward(&x, z, &mut here, &mut watch)?;
         }
         state.step += inputs.shape()[1];
         let raw = self.head.forward(&self.final_ln.forward(&x)?)?;
         Ok(SequenceOutput { outputs: raw.slice(2, 0, self.config.output_dim)?, diagnostics })
     }
 
-    /// One step from block 0's feed-forward on, x and `z = LN2(x)` `[B, d]` being its input: the head's `[outputs; g;
-    /// aux]`, `[B, head_dim]`, and what plasticity then did.
+    /// One step from block 0's feed-forward on, x and `z = LN2(x)` `[B, d]` being its input, or from block 0's attention
+    /// on, without a z: the head's `[outputs; g; aux]`, `[B, head_dim]`, and what plasticity then did.
     fn plastic_step(
         &self,
         mut x: Tensor<B>,
-        z: Tensor<B>,
+        mut z: Option<Tensor<B>>,
         state: &mut PlasticState<B>,
     ) -> Result<(Tensor<B>, Option<Modulation<B>>)> {
         // the internal loss needs a tape for its own derivative even when nobody asks for an outer one
         let scratch = (!self.training && self.plasticity.rule.needs_internal_gradient()).then(Tape::new);
-        let watch = |y: Tensor<B>| match &scratch {
-            Some(tape) if !y.is_tracked() => tape.leaf(y.array()),
-            _ => y,
-        };
-        let mut traces = Vec::with_capacity(2 * self.blocks.len());
-        let mut z = Some(z);
-        let fast = state.fast.chunks_exact(2);
-        for (i, ((block, cache), fast)) in self.blocks.iter().zip(&mut state.caches).zip(fast).enumerate() {
-            let mut noise = Noise::of_block(state.noise.as_mut(), i);
+        let mut watch = Watch { traces: Vec::with_capacity(state.fast.len()), scratch: scratch.as_ref() };
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mut here = state.block(i);
             let z = match z.take() {
                 Some(z) => z,
                 None => {
-                    x = block.attend(&x, cache, &mut noise)?;
+                    x = block.attend(&x, &mut here, &mut watch)?;
                     block.ln2.forward(&x)?
                 }
             };
-            x = block.feed_forward(&x, z, fast, &mut noise, &mut traces, &watch)?;
+            x = block.feed_forward(&x, z, &mut here, &mut watch)?;
         }
+        let mut traces = watch.traces;
         let mut raw = self.head.forward(&self.final_ln.forward(&x)?)?;
         self.add_internal_gradients(&raw, &mut traces)?;
         if scratch.is_some() {
@@ -598,23 +517,27 @@ impl<B: Backend> PlasticTransformer<B> {
             }
             state.fast.iter_mut().for_each(FastWeights::release);
         }
-        let g = raw.slice(1, self.config.output_dim, 1)?.reshape([state.batch])?;
+        let gates = raw.slice(1, self.config.output_dim, self.config.gate_count())?;
+        let g = match self.config.gates {
+            Gates::Shared => gates.reshape([state.batch])?,
+            Gates::PerLayer => gates,
+        };
         let layers = self.blocks.iter().flat_map(Block::plastic_layers);
         let modulation = self.plasticity.update(state.step, &g, layers, &traces, &mut state.fast)?;
         state.step += 1;
         Ok((raw, modulation))
     }
 
-    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step.
+    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step, g being all gates.
     ///
     /// Episodes are apart, so the gradient of their losses' sum holds each one's own. Everything recorded before
     /// this step's first plastic output is a constant to it: earlier steps' keys and values, the fast weights.
     fn add_internal_gradients(&self, raw: &Tensor<B>, traces: &mut [LayerTrace<B>]) -> Result<()> {
         let Some(r) = &self.internal_proj else { return Ok(()) };
-        let o = self.config.output_dim;
-        let (outputs, gate, aux) =
-            (raw.slice(1, 0, o)?, raw.slice(1, o, 1)?, raw.slice(1, o + 1, self.config.aux_dim)?);
-        let loss = Tensor::concat(&[&outputs, &aux, &gate], 1)?.matmul_transposed(r, false, true)?;
+        let (o, g) = (self.config.output_dim, self.config.gate_count());
+        let (outputs, gates, aux) =
+            (raw.slice(1, 0, o)?, raw.slice(1, o, g)?, raw.slice(1, o + g, self.config.aux_dim)?);
+        let loss = Tensor::concat(&[&outputs, &aux, &gates], 1)?.matmul_transposed(r, false, true)?;
         let loss = loss.square()?.sum()?.scale(1.0 / self.config.head_dim() as f64)?;
         let plain = !self.training || self.plasticity.credit == Credit::Detached;
         let mode = if plain { GradMode::Plain } else { GradMode::Tracked };
@@ -632,14 +555,18 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
 
     fn init_state(&self, batch: usize) -> PlasticState<B> {
         let ModelConfig { num_layers: layers, num_heads: heads, model_dim: width, .. } = self.config;
-        let backend = self.head.weight.backend();
+        let (backend, window) = (self.head.weight.backend(), self.config.attention_window);
+        let capacity = match window {
+            Some(window) if window <= LARGEST_WINDOW_AT_FIRST => CACHE_STEPS.max(2 * window),
+            _ => CACHE_STEPS,
+        };
+        let cache = || AttentionCache::windowed(backend, batch, heads, width / heads, capacity, window);
+        let plastic = self.blocks.iter().flat_map(Block::plastic_layers).count();
         PlasticState {
             batch,
             step: 0,
-            caches: (0..layers)
-                .map(|_| AttentionCache::new(backend, batch, heads, width / heads, CACHE_STEPS))
-                .collect(),
-            fast: vec![self.fresh_fast_weights(None); 2 * layers],
+            caches: (0..layers).map(|_| cache()).collect(),
+            fast: vec![self.fresh_fast_weights(None); plastic],
             noise: None,
         }
     }
@@ -647,11 +574,9 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
     fn step(&self, input: &Tensor<B>, state: &mut PlasticState<B>) -> Result<StepOutput<B>> {
         self.check_state(state)?;
         self.check_step(input, state)?;
-        let x = self.input_proj.forward(input)?;
-        let mut noise = Noise::of_block(state.noise.as_mut(), 0);
-        let x = self.blocks[0].attend(&x, &mut state.caches[0], &mut noise)?;
-        let z = self.blocks[0].ln2.forward(&x)?;
-        let (raw, modulation) = self.plastic_step(x, z, state)?;
+        self.check_positions(state.step + 1)?;
+        let x = self.embed(input, state.step)?;
+        let (raw, modulation) = self.plastic_step(x, None, state)?;
         for fast in &mut state.fast {
             // nobody asked for the norms of a single step
             fast.take_norms()?;

@@ -7,7 +7,7 @@ use plastica_tensor::{Shape, TensorError};
 #[non_exhaustive]
 pub enum RuleError {
     /// A name that no rule has.
-    #[error("unknown rule '{name}': it is one of none, hebbian, gradient")]
+    #[error("unknown rule '{name}': it is one of {}", crate::Rule::names())]
     UnknownRule {
         /// The name given.
         name: String,
@@ -35,6 +35,22 @@ pub enum RuleError {
     NoInternalGradient {
         /// The rule.
         rule: &'static str,
+    },
+    /// A rule's parameter that a layer has not.
+    #[error("the rule asks for its parameter number {index} of a layer that has {given} for it")]
+    NoParameter {
+        /// The parameter's number, from 0.
+        index: usize,
+        /// Parameters of the rule at the layer.
+        given: usize,
+    },
+    /// Gates that are neither one for all layers nor one for each.
+    #[error("gates of shape {gates} for {layers} plastic layers: they must be [B], or [B, {layers}]")]
+    Gates {
+        /// Shape of the gates' pre-activations.
+        gates: Shape,
+        /// Number of layers.
+        layers: usize,
     },
     /// A fast weight matrix and a fast bias that don't belong together.
     #[error(

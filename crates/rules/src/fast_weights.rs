@@ -5,7 +5,7 @@ use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::ops::outer::decay_outer;
 use plastica_tensor::{Backend, Tensor};
 
-use crate::{RankOne, Result, RuleError};
+use crate::{RankOne, Result, RuleError, RuleMemory};
 
 /// A layer's fast weights, for a batch of `B` episodes: F `[B, out, in]` and c `[B, out]`, zero at first.
 ///
@@ -13,11 +13,16 @@ use crate::{RankOne, Result, RuleError};
 /// short sequence whose updates are constants, the list of the updates stands for F ([`FastHistory`]). The
 /// [`plain`](Self::plain) kind makes a new F at every step, as the equations are written; it is slower and keeps
 /// every F on the tape, but has derivatives of every order, and a rate η of exactly 1.
+///
+/// What a rule keeps of the layer from step to step ([`RuleMemory`]) goes with them.
 #[derive(Debug, Clone)]
 pub struct FastWeights<B: Backend> {
     kind: Kind<B>,
     /// ‖F‖² after updates that the kind itself does not remember, until taken.
     norms: Vec<Tensor<B>>,
+    pub(crate) memory: RuleMemory<B>,
+    /// A bound on the norm of what was gathered, `[B]`, where there is one; `None` while it is zero.
+    pub(crate) gathered: Option<Tensor<B>>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,19 +41,23 @@ impl<B: Backend> Default for FastWeights<B> {
 }
 
 impl<B: Backend> FastWeights<B> {
+    fn of(kind: Kind<B>) -> Self {
+        Self { kind, norms: Vec::new(), memory: RuleMemory::default(), gathered: None }
+    }
+
     /// Fast weights before the first update: zero, and taking no memory.
     pub fn zero() -> Self {
-        Self { kind: Kind::Zero(None), norms: Vec::new() }
+        Self::of(Kind::Zero(None))
     }
 
     /// The same, of the plain kind.
     pub fn plain() -> Self {
-        Self { kind: Kind::Plain(None), norms: Vec::new() }
+        Self::of(Kind::Plain(None))
     }
 
     /// The same, for a sequence of `steps` steps: how far apart copies for the way back are kept follows from it.
     pub fn for_steps(steps: usize) -> Self {
-        Self { kind: Kind::Zero(Some(steps)), norms: Vec::new() }
+        Self::of(Kind::Zero(Some(steps)))
     }
 
     /// Whether there has been no update yet.
@@ -70,7 +79,7 @@ impl<B: Backend> FastWeights<B> {
                 } else {
                     Kind::InPlace(FastTrajectory::from_parts(weight.array(), bias.array())?)
                 };
-                Ok(Self { kind, norms: Vec::new() })
+                Ok(Self::of(kind))
             }
             _ => Err(RuleError::FastWeights { weight: weight_shape, bias: bias_shape }),
         }
@@ -105,6 +114,24 @@ impl<B: Backend> FastWeights<B> {
                 let (batch, inp) = x.shape().rows_cols();
                 let read = weight.matmul(&x.reshape([batch, inp, 1])?)?.reshape(bias.shape())?;
                 Ok(y.add(&read)?.add(bias)?)
+            }
+        }
+    }
+
+    /// `Fᵀ g`: what reads an output back to the inputs that make it. `g` is `[B, out]`, the result `[B, in]`; `None` while
+    /// they are zero.
+    ///
+    /// # Errors
+    /// When the shapes don't fit.
+    pub fn read_transposed(&self, g: &Tensor<B>) -> Result<Option<Tensor<B>>> {
+        match &self.kind {
+            Kind::Zero(_) | Kind::Plain(None) => Ok(None),
+            Kind::InPlace(path) => Ok(Some(path.read_transposed(g)?)),
+            Kind::History(history) => Ok(Some(history.read_transposed(g)?)),
+            Kind::Plain(Some((weight, _))) => {
+                let ((batch, out), inp) = (g.shape().rows_cols(), weight.shape().rows_cols().1);
+                let read = weight.matmul_transposed(&g.reshape([batch, out, 1])?, true, false)?;
+                Ok(Some(read.reshape([batch, inp])?))
             }
         }
     }
@@ -163,11 +190,13 @@ impl<B: Backend> FastWeights<B> {
         Ok(())
     }
 
-    /// Cuts them from what they were made of: constants from here on.
+    /// Cuts them from what they were made of, with what the rule keeps: constants from here on.
     ///
     /// # Errors
     /// Device errors.
     pub fn detach(&mut self) -> Result<()> {
+        self.memory.detach();
+        self.gathered = self.gathered.as_ref().map(Tensor::detach);
         match &mut self.kind {
             Kind::Zero(_) | Kind::History(_) | Kind::Plain(None) => {}
             Kind::InPlace(path) => path.detach()?,

@@ -6,6 +6,8 @@
 //! ([`PlasticityRule`]) to a change, through the neuromodulator ([`Neuromodulation`]) to a rate, and into the
 //! fast weights ([`FastWeights`]).
 //!
+//! The rules are in `src/rules`, a file each; `examples/own_rule.rs` is one that is not in this crate.
+//!
 //! One decision shaped it: **every rule's change is of rank one**, `p ⊗ q`, a number per output unit times
 //! a number per input unit. So nothing forms a matrix to measure or to carry a change; the gradient rule
 //! needs `∂L/∂y`, a vector, never `∂L/∂F`; and a trajectory of fast weights is a list of vectors.
@@ -14,39 +16,48 @@
 //! `x` while its output is forced to `y`, it answers `x` with `y` afterwards.
 //!
 //! ```
-//! use plastica_rules::{Credit, FastWeights, Hebbian, LayerTrace, Neuromodulation, PlasticLinear, Plasticity};
+//! use plastica_rules::{
+//!     Credit, FastWeights, Hebbian, LayerTrace, Neuromodulation, Plastic, PlasticLinear, Plasticity,
+//! };
 //! use plastica_tensor::{Cpu, Tensor};
 //!
 //! let cpu = Cpu::<f32>::new();
 //! let filled = |value, shape: &[usize]| Tensor::zeros(&cpu, plastica_tensor::Shape::new(shape)?)?.shift(value);
 //! let layer = PlasticLinear {
 //!     weight: filled(0.0, &[2, 3])?, bias: filled(0.0, &[2])?, // no slow weights: it knows nothing
-//!     alpha: filled(1.0, &[2, 3])?, beta: filled(0.0, &[2])?,
+//!     plastic: Plastic::new(filled(1.0, &[2, 3])?, filled(0.0, &[2])?),
 //! };
 //! let x = Tensor::from_vec(&cpu, vec![0.6, 0.0, 0.8], [1, 3])?; // one episode, unit length
 //! let y = Tensor::from_vec(&cpu, vec![0.5, -0.5], [1, 2])?;
 //! let learn = Plasticity {
-//!     rule: Box::new(Hebbian), neuromodulation: Neuromodulation { eta0: 1.0, max_norm: 10.0 }, credit: Credit::Full,
+//!     rule: Box::new(Hebbian), eta0: None, credit: Credit::Full,
+//!     neuromodulation: Neuromodulation { eta0: 1.0, max_norm: 10.0, ..Neuromodulation::default() },
 //! };
 //! let mut fast = [FastWeights::zero()];
 //! let seen = LayerTrace { input: x.clone(), output: y, internal_gradient: None };
 //! let open = Tensor::from_vec(&cpu, vec![30.0], [1])?; // the gate's pre-activation: wide open
-//! learn.update(0, &open, [&layer], &[seen], &mut fast)?;
+//! learn.update(0, &open, [&layer.plastic], &[seen], &mut fast)?;
 //! let answer = layer.forward(&x, &fast[0])?.to_vec()?;
 //! assert!((answer[0] - 0.5).abs() < 1e-6 && (answer[1] + 0.5).abs() < 1e-6);
 //! # Ok::<(), plastica_rules::RuleError>(())
 //! ```
 
+mod bound;
 mod credit;
 mod error;
 mod fast_weights;
 mod neuromodulation;
 mod plasticity;
 mod rule;
+mod rules;
 
+pub use bound::bounded;
 pub use credit::Credit;
 pub use error::{Result, RuleError};
 pub use fast_weights::FastWeights;
-pub use neuromodulation::{Modulation, Neuromodulation};
-pub use plasticity::{PlasticLinear, Plasticity};
-pub use rule::{Gradient, Hebbian, LayerTrace, NoPlasticity, PlasticityRule, RankOne, Rule};
+pub use neuromodulation::{ClipMode, Modulation, Neuromodulation};
+pub use plasticity::{Plastic, PlasticLinear, Plasticity};
+pub use rule::{
+    Init, LayerSizes, LayerTrace, PlasticSite, PlasticityRule, RankOne, RuleMemory, RuleParameter,
+};
+pub use rules::{Bcm, Delta, Gradient, Hebbian, Hybrid, NoPlasticity, Oja, Rule, SoftHebbian, ThreeFactor};

@@ -9,20 +9,37 @@ use crate::{RankOne, Result, RuleError};
 /// Added to the squared norm of a change, so that its root has a derivative at zero.
 const NORM_FLOOR: f64 = 1e-8;
 
+/// What the norm of a step's changes is, from which the rate is turned down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClipMode {
+    /// `n = sqrt(Σ ‖p ⊗ q‖² + 1e-8)` over all plastic layers: one norm, as published.
+    #[default]
+    Published,
+    /// The same of each layer alone, which turns down that layer's rate.
+    PerLayer,
+    /// `n = sqrt(Σ ‖p ⊗ q‖² / N + 1e-8)` over all plastic layers, N being the number of their weights: the
+    /// root mean square of the change, which does not grow with the width.
+    Rms,
+}
+
 /// The neuromodulator's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Neuromodulation {
     /// η0: the largest learning rate of the fast weights, in (0, 1].
     pub eta0: f64,
-    /// The change's norm, all plastic layers together, from which the rate is turned down; above 0.
+    /// The change's norm from which the rate is turned down; above 0.
     pub max_norm: f64,
+    /// What that norm is.
+    #[serde(default)]
+    pub clip: ClipMode,
 }
 
 impl Default for Neuromodulation {
     /// The published constants: 0.2 and 1.
     fn default() -> Self {
-        Self { eta0: 0.2, max_norm: 1.0 }
+        Self { eta0: 0.2, max_norm: 1.0, clip: ClipMode::Published }
     }
 }
 
@@ -35,6 +52,27 @@ pub struct Modulation<B: Backend> {
     pub gate: Tensor<B>,
     /// `min(1, max_norm / (n + 1e-8))`, what the change's norm left of it, in (0, 1].
     pub clip: Tensor<B>,
+}
+
+impl<B: Backend> Modulation<B> {
+    /// The mean over layers; the first where all share one. A plain value where it is computed.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn mean(layers: &[Self], shared: bool) -> Result<Option<Self>> {
+        let Some(first) = layers.first() else { return Ok(None) };
+        if shared {
+            return Ok(Some(first.clone()));
+        }
+        let mean = |part: fn(&Self) -> &Tensor<B>| -> Result<Tensor<B>> {
+            let mut sum = part(first).detach();
+            for layer in &layers[1..] {
+                sum = sum.add(&part(layer).detach())?;
+            }
+            Ok(sum.scale(1.0 / layers.len() as f64)?)
+        };
+        Ok(Some(Self { eta: mean(|m| &m.eta)?, gate: mean(|m| &m.gate)?, clip: mean(|m| &m.clip)? }))
+    }
 }
 
 impl Neuromodulation {
@@ -57,26 +95,65 @@ impl Neuromodulation {
         Ok(())
     }
 
-    /// The learning rate for these changes, given the gate's pre-activation `g` `[B]`.
+    /// The learning rate of each of these changes, given the gate's pre-activation, `[B]` for all of them or `[B]` for
+    /// each, and η0 `[1]` where it is learned.
     ///
-    /// The norm is that of all changes together, weights only. As each is of rank one,
-    /// `‖p ⊗ q‖² = ‖p‖² ‖q‖²`, and no matrix is formed.
+    /// Norms are of weights only. As each change is of rank one, `‖p ⊗ q‖² = ‖p‖² ‖q‖²`, and no matrix is formed.
     ///
     /// # Errors
-    /// When the shapes don't fit.
-    pub fn modulate<B: Backend>(&self, g: &Tensor<B>, changes: &[RankOne<B>]) -> Result<Modulation<B>> {
-        let gate = g.sigmoid()?;
-        let batch = g.shape();
+    /// [`RuleError::Gates`] when there are neither one nor as many gates as changes, and when the shapes don't fit.
+    pub fn modulate<B: Backend>(
+        &self,
+        gates: &[Tensor<B>],
+        changes: &[RankOne<B>],
+        eta0: Option<&Tensor<B>>,
+    ) -> Result<Vec<Modulation<B>>> {
+        let Some(first) = gates.first() else { return Ok(Vec::new()) };
+        if gates.len() != 1 && gates.len() != changes.len() {
+            return Err(RuleError::Gates { gates: first.shape(), layers: changes.len() });
+        }
+        let (shared, layers) = match self.clip {
+            ClipMode::PerLayer => (false, changes.chunks(1).collect()),
+            ClipMode::Published | ClipMode::Rms => (true, vec![changes]),
+        };
+        let clips = layers.into_iter().map(|layers| self.clip(first, layers)).collect::<Result<Vec<_>>>()?;
+        let gates = gates.iter().map(Tensor::sigmoid).collect::<Result<Vec<_>, _>>()?;
+        let count = if shared { gates.len() } else { changes.len() };
+        let mut modulations = Vec::with_capacity(changes.len());
+        for i in 0..count {
+            let (gate, clip) = (&gates[i % gates.len()], &clips[i % clips.len()]);
+            let part = gate.mul(clip)?;
+            let eta = match eta0 {
+                Some(eta0) => part.mul(eta0)?,
+                None => part.scale(self.eta0)?,
+            };
+            modulations.push(Modulation { eta, gate: gate.clone(), clip: clip.clone() });
+        }
+        while let (true, Some(one)) = (modulations.len() < changes.len(), modulations.first()) {
+            modulations.push(one.clone());
+        }
+        Ok(modulations)
+    }
+
+    /// `min(1, max_norm / (n + 1e-8))`, `[B]`, of changes taken together; `like` has that shape.
+    fn clip<B: Backend>(&self, like: &Tensor<B>, changes: &[RankOne<B>]) -> Result<Tensor<B>> {
         let squares = if changes.is_empty() {
-            Tensor::zeros(g.backend(), batch)?
+            Tensor::zeros(like.backend(), like.shape())?
         } else {
             rank_one_norms(&changes.iter().map(|RankOne { p, q }| (p, q)).collect::<Vec<_>>())?
         };
+        let squares = match self.clip {
+            ClipMode::Published | ClipMode::PerLayer => squares,
+            ClipMode::Rms => {
+                let weights =
+                    |RankOne { p, q }: &RankOne<B>| p.shape().rows_cols().1 * q.shape().rows_cols().1;
+                let count: usize = changes.iter().map(weights).sum();
+                squares.scale(1.0 / count.max(1) as f64)?
+            }
+        };
         let norm = squares.shift(NORM_FLOOR)?.sqrt()?;
-        let ones = Tensor::zeros(g.backend(), batch)?.shift(self.max_norm)?;
-        let clip = ones.div(&norm.shift(1e-8)?)?.at_most(1.0)?;
-        let eta = gate.mul(&clip)?.scale(self.eta0)?;
-        Ok(Modulation { eta, gate, clip })
+        let most = Tensor::zeros(like.backend(), like.shape())?.shift(self.max_norm)?;
+        Ok(most.div(&norm.shift(1e-8)?)?.at_most(1.0)?)
     }
 }
 
@@ -92,7 +169,8 @@ mod tests {
         let row = |values: &[f64]| Tensor::from_vec(&cpu, values.to_vec(), [1, values.len()]).unwrap();
         let changes: Vec<_> = changes.iter().map(|(p, q)| RankOne { p: row(p), q: row(q) }).collect();
         let g = Tensor::from_vec(&cpu, vec![g], [1]).unwrap();
-        let m = Neuromodulation { eta0: 0.2, max_norm }.modulate(&g, &changes).unwrap();
+        let constants = Neuromodulation { max_norm, ..Neuromodulation::default() };
+        let m = constants.modulate(&[g], &changes, None).unwrap().remove(0);
         [m.eta, m.gate, m.clip].map(|t| t.item().unwrap())
     }
 
@@ -154,9 +232,70 @@ mod tests {
         let tensor = |values: &[f64], shape| Tensor::from_vec(&cpu, values.to_vec(), shape).unwrap();
         let change = RankOne { p: tensor(&[3.0, 4.0, 0.1, 0.0], [2, 2]), q: tensor(&[2.0, 2.0], [2, 1]) };
         let g = Tensor::zeros(&cpu, [2]).unwrap();
-        let clip = Neuromodulation::default().modulate(&g, &[change]).unwrap().clip.to_vec().unwrap();
+        let modulations = Neuromodulation::default().modulate(&[g], &[change], None).unwrap();
+        let clip = modulations[0].clip.to_vec().unwrap();
         assert!((clip[0] - 0.1).abs() < 1e-8, "{clip:?}");
         assert_eq!(clip[1], 1.0);
+    }
+
+    /// η, gate and clip of each of two changes, of norm 10 and 1, of 2 · 3 and 2 · 2 weights.
+    fn of_two(clip: ClipMode, gates: &[f64], eta0: Option<f64>) -> Vec<[f64; 3]> {
+        let cpu = Cpu::<f64>::new();
+        let row = |values: &[f64]| Tensor::from_vec(&cpu, values.to_vec(), [1, values.len()]).unwrap();
+        let number = |value: f64| Tensor::from_vec(&cpu, vec![value], [1]).unwrap();
+        let changes = [TEN, ONE].map(|(p, q)| RankOne { p: row(p), q: row(q) });
+        let constants = Neuromodulation { max_norm: 2.0, clip, ..Neuromodulation::default() };
+        let gates: Vec<_> = gates.iter().map(|&g| number(g)).collect();
+        let found = constants.modulate(&gates, &changes, eta0.map(number).as_ref()).unwrap();
+        found.iter().map(|m| [&m.eta, &m.gate, &m.clip].map(|t| t.item().unwrap())).collect()
+    }
+
+    #[track_caller]
+    fn check_two(found: &[[f64; 3]], expected: [[f64; 3]; 2]) {
+        let apart = found.iter().flatten().zip(expected.as_flattened()).map(|(a, b)| (a - b).abs());
+        assert!(found.len() == 2 && apart.fold(0.0, f64::max) < 1e-8, "{found:?} for {expected:?}");
+    }
+
+    #[test]
+    fn clips_are_of_all_layers_of_each_or_of_the_mean_weight() {
+        let (three, half) = (3_f64.ln(), 0.0);
+        let all = 2.0 / 101_f64.sqrt();
+        check_two(&of_two(ClipMode::Published, &[half], None), [[0.1 * all, 0.5, all]; 2]);
+        check_two(&of_two(ClipMode::PerLayer, &[half], None), [[0.02, 0.5, 0.2], [0.1, 0.5, 1.0]]);
+        // the root mean square of the change is sqrt(101 / 10)
+        let rms = 2.0 / 10.1_f64.sqrt();
+        check_two(&of_two(ClipMode::Rms, &[half], None), [[0.1 * rms, 0.5, rms]; 2]);
+        let gated = [[0.15 * all, 0.75, all], [0.1 * all, 0.5, all]];
+        check_two(&of_two(ClipMode::Published, &[three, half], None), gated);
+        let both = [[0.03, 0.75, 0.2], [0.1, 0.5, 1.0]];
+        check_two(&of_two(ClipMode::PerLayer, &[three, half], None), both);
+        // a learned η0 stands in the place of the constant
+        let learned = of_two(ClipMode::PerLayer, &[three, half], Some(0.8));
+        check_two(&learned, [[0.12, 0.75, 0.2], [0.4, 0.5, 1.0]]);
+    }
+
+    #[test]
+    fn the_root_mean_square_does_not_know_the_width() {
+        let cpu = Cpu::<f64>::new();
+        let clip = |width: usize| {
+            let ones = Tensor::zeros(&cpu, [1, width]).unwrap().shift(1.5).unwrap();
+            let change = RankOne { p: ones.clone(), q: ones };
+            let constants = Neuromodulation { clip: ClipMode::Rms, ..Neuromodulation::default() };
+            let g = Tensor::zeros(&cpu, [1]).unwrap();
+            constants.modulate(&[g], &[change], None).unwrap()[0].clip.item().unwrap()
+        };
+        assert!((clip(3) - 1.0 / 2.25).abs() < 1e-8 && (clip(3) - clip(50)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn gates_are_one_or_one_for_each_change() {
+        let cpu = Cpu::<f64>::new();
+        let change =
+            RankOne { p: Tensor::zeros(&cpu, [1, 2]).unwrap(), q: Tensor::zeros(&cpu, [1, 2]).unwrap() };
+        let gates = vec![Tensor::zeros(&cpu, [1]).unwrap(); 2];
+        let error =
+            Neuromodulation::default().modulate(&gates, &[change.clone(), change.clone(), change], None);
+        assert!(matches!(error, Err(RuleError::Gates { layers: 3, .. })));
     }
 
     #[test]

@@ -3,8 +3,41 @@
 use plastica_tensor::{Backend, Tensor};
 
 use crate::{
-    Credit, FastWeights, LayerTrace, Modulation, Neuromodulation, PlasticityRule, RankOne, Result, RuleError,
+    ClipMode, Credit, FastWeights, LayerTrace, Modulation, Neuromodulation, PlasticSite, PlasticityRule,
+    Result, RuleError, bounded,
 };
+
+/// What makes a layer plastic.
+#[derive(Debug, Clone)]
+pub struct Plastic<B: Backend> {
+    /// α, how plastic each weight is, `[out, in]`.
+    pub alpha: Tensor<B>,
+    /// β, how plastic each bias is, `[out]`.
+    pub beta: Tensor<B>,
+    /// The rule's own [parameters](PlasticityRule::parameters), in their order.
+    pub rule: Vec<Tensor<B>>,
+    /// The logarithm of the largest root mean square of what the fast weights gather, `[1]`, if there is a bound
+    /// ([`bounded`]).
+    pub log_bound: Option<Tensor<B>>,
+}
+
+impl<B: Backend> Plastic<B> {
+    /// α `[out, in]` and β `[out]` alone: for a rule without parameters of its own, and no bound.
+    pub fn new(alpha: Tensor<B>, beta: Tensor<B>) -> Self {
+        Self { alpha, beta, rule: Vec::new(), log_bound: None }
+    }
+
+    /// The same as constants.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self {
+            alpha: self.alpha.detach(),
+            beta: self.beta.detach(),
+            rule: self.rule.iter().map(Tensor::detach).collect(),
+            log_bound: self.log_bound.as_ref().map(Tensor::detach),
+        }
+    }
+}
 
 /// A linear layer that owns fast weights: `y = (W + F) x + b + c`.
 #[derive(Debug, Clone)]
@@ -13,10 +46,8 @@ pub struct PlasticLinear<B: Backend> {
     pub weight: Tensor<B>,
     /// b, slow bias, `[out]`.
     pub bias: Tensor<B>,
-    /// α, how plastic each weight is, `[out, in]`.
-    pub alpha: Tensor<B>,
-    /// β, how plastic each bias is, `[out]`.
-    pub beta: Tensor<B>,
+    /// How F and c change.
+    pub plastic: Plastic<B>,
 }
 
 impl<B: Backend> PlasticLinear<B> {
@@ -35,6 +66,8 @@ pub struct Plasticity<B: Backend> {
     pub rule: Box<dyn PlasticityRule<B>>,
     /// How far.
     pub neuromodulation: Neuromodulation,
+    /// η0 `[1]` where it is learned, in the place of the neuromodulator's constant.
+    pub eta0: Option<Tensor<B>>,
     /// What the outer gradient sees of it.
     pub credit: Credit,
 }
@@ -46,47 +79,89 @@ impl<B: Backend> std::fmt::Debug for Plasticity<B> {
 }
 
 impl<B: Backend> Plasticity<B> {
-    /// Changes the layers' fast weights after step `step` (from 0): one rate for all of them.
+    /// Changes the layers' fast weights after step `step` (from 0).
     ///
-    /// `layers[i]`, `traces[i]` and `fast[i]` belong together; `g` `[B]` is the gate's pre-activation. Returns
-    /// the step's modulation, or `None` when the rule changes nothing.
+    /// `layers[i]`, `traces[i]` and `fast[i]` belong together; `g` is the gate's pre-activation, `[B]` for all layers or
+    /// `[B, layers]`. Returns the step's modulation, the mean over the layers where they differ, or `None` when the rule
+    /// changes nothing.
     ///
     /// # Errors
-    /// [`RuleError::Layers`] when they are not equally many, the rule's, and when the shapes don't fit.
+    /// [`RuleError::Layers`] when they are not equally many, [`RuleError::Gates`] when the gates are neither one nor as
+    /// many, the rule's, and when the shapes don't fit.
     pub fn update<'a>(
         &self,
         step: usize,
         g: &Tensor<B>,
-        layers: impl IntoIterator<Item = &'a PlasticLinear<B>>,
+        layers: impl IntoIterator<Item = &'a Plastic<B>>,
         traces: &[LayerTrace<B>],
         fast: &mut [FastWeights<B>],
     ) -> Result<Option<Modulation<B>>> {
-        let layers: Vec<&PlasticLinear<B>> = layers.into_iter().collect();
+        let layers: Vec<&Plastic<B>> = layers.into_iter().collect();
         if layers.len() != traces.len() || layers.len() != fast.len() {
             let (traces, fast) = (traces.len(), fast.len());
             return Err(RuleError::Layers { layers: layers.len(), traces, fast });
         }
-        let detached = self.credit == Credit::Detached;
-        let seen = |t: &Tensor<B>| if detached { t.detach() } else { t.clone() };
+        if self.credit == Credit::Detached {
+            let layers: Vec<Plastic<B>> = layers.into_iter().map(Plastic::detach).collect();
+            let traces: Vec<LayerTrace<B>> = traces.iter().map(LayerTrace::detach).collect();
+            return self.apply(step, &g.detach(), &layers.iter().collect::<Vec<_>>(), &traces, fast);
+        }
+        self.apply(step, g, &layers, traces, fast)
+    }
+
+    fn apply(
+        &self,
+        step: usize,
+        g: &Tensor<B>,
+        layers: &[&Plastic<B>],
+        traces: &[LayerTrace<B>],
+        fast: &mut [FastWeights<B>],
+    ) -> Result<Option<Modulation<B>>> {
+        let per_layer = g.shape().rank() == 2;
+        if per_layer && g.shape()[1] != layers.len() {
+            return Err(RuleError::Gates { gates: g.shape(), layers: layers.len() });
+        }
+        let mut gates = Vec::new();
         let mut moving = Vec::with_capacity(traces.len());
         let mut changes = Vec::with_capacity(traces.len());
-        for ((layer, trace), fast) in layers.into_iter().zip(traces).zip(fast) {
-            if let Some(RankOne { p, q }) = self.rule.change(trace)? {
-                changes.push(RankOne { p: seen(&p), q: seen(&q) });
+        for (i, ((layer, trace), fast)) in layers.iter().zip(traces).zip(fast).enumerate() {
+            let mut memory = std::mem::take(&mut fast.memory);
+            let mut site = PlasticSite { trace, parameters: &layer.rule, fast, memory: &mut memory };
+            let change = self.rule.change(&mut site);
+            fast.memory = memory;
+            if let Some(change) = change? {
+                changes.push(change);
                 moving.push((layer, fast));
+                if per_layer {
+                    gates.push(g.slice(1, i, 1)?.reshape([g.shape()[0]])?);
+                }
             }
         }
         if changes.is_empty() {
             return Ok(None);
         }
-        let modulation = self.neuromodulation.modulate(&seen(g), &changes)?;
-        for ((layer, fast), change) in moving.into_iter().zip(&changes) {
-            fast.update(&modulation.eta, &seen(&layer.alpha), &seen(&layer.beta), change)?;
+        if !per_layer {
+            gates.push(g.clone());
+        }
+        let eta0 = self.eta0.as_ref();
+        let eta0 = if self.credit == Credit::Detached { eta0.map(Tensor::detach) } else { eta0.cloned() };
+        let modulations = self.neuromodulation.modulate(&gates, &changes, eta0.as_ref())?;
+        for (((layer, fast), change), Modulation { eta, .. }) in
+            moving.into_iter().zip(&changes).zip(&modulations)
+        {
+            match &layer.log_bound {
+                Some(log_bound) => {
+                    let (eta, change) = bounded(&mut fast.gathered, log_bound, eta, change)?;
+                    fast.update(&eta, &layer.alpha, &layer.beta, &change)?;
+                }
+                None => fast.update(eta, &layer.alpha, &layer.beta, change)?,
+            }
             if self.credit.cuts_after(step) {
                 fast.detach()?;
             }
         }
-        Ok(Some(modulation))
+        let shared = !per_layer && self.neuromodulation.clip != ClipMode::PerLayer;
+        Modulation::mean(&modulations, shared)
     }
 }
 
@@ -105,19 +180,20 @@ mod tests {
         let layer = PlasticLinear {
             weight: zeros(&[3, 2]),
             bias: zeros(&[3]),
-            alpha: zeros(&[3, 2]),
-            beta: zeros(&[3]),
+            plastic: Plastic::new(zeros(&[3, 2]), zeros(&[3])),
         };
         let trace = LayerTrace { input: zeros(&[1, 2]), output: zeros(&[1, 3]), internal_gradient: None };
         for rule in [Rule::None, Rule::Hebbian] {
             let plasticity = Plasticity {
                 rule: rule.build(),
                 neuromodulation: Neuromodulation::default(),
+                eta0: None,
                 credit: Credit::Full,
             };
             let check = |layers: usize, traces: usize, fast: usize| {
                 let mut fast_weights = vec![FastWeights::zero(); fast];
-                let (layers_given, traces_given) = (vec![&layer; layers], vec![trace.clone(); traces]);
+                let (layers_given, traces_given) =
+                    (vec![&layer.plastic; layers], vec![trace.clone(); traces]);
                 let updated =
                     plasticity.update(0, &zeros(&[1]), layers_given, &traces_given, &mut fast_weights);
                 let good = layers == traces && layers == fast;

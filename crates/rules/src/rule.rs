@@ -1,12 +1,8 @@
 //! The seam of this crate: from what one plastic layer saw at one step to its rank-one change.
 
-use std::fmt;
-use std::str::FromStr;
+use plastica_tensor::{Backend, Shape, Tensor};
 
-use plastica_tensor::{Backend, Tensor};
-use serde::{Deserialize, Serialize};
-
-use crate::{Result, RuleError};
+use crate::{FastWeights, Result};
 
 /// What one plastic layer saw and did at one step, for a batch of `B` episodes.
 #[derive(Debug, Clone)]
@@ -20,6 +16,17 @@ pub struct LayerTrace<B: Backend> {
     pub internal_gradient: Option<Tensor<B>>,
 }
 
+impl<B: Backend> LayerTrace<B> {
+    /// The same as constants.
+    pub(crate) fn detach(&self) -> Self {
+        Self {
+            input: self.input.detach(),
+            output: self.output.detach(),
+            internal_gradient: self.internal_gradient.as_ref().map(Tensor::detach),
+        }
+    }
+}
+
 /// A rank-one change `p ⊗ q` of a weight matrix, and `p` of its bias, an episode each.
 #[derive(Debug, Clone)]
 pub struct RankOne<B: Backend> {
@@ -29,11 +36,117 @@ pub struct RankOne<B: Backend> {
     pub q: Tensor<B>,
 }
 
+/// Sizes of a plastic layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerSizes {
+    /// Output units.
+    pub out: usize,
+    /// Input units.
+    pub inp: usize,
+}
+
+/// What a parameter starts from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Uniform in ± this.
+    Uniform(f64),
+    /// The same everywhere.
+    Constant(f64),
+}
+
+/// A parameter that a rule has at each plastic layer: trained with all others, and kept in checkpoints as
+/// `LAYER.NAME`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleParameter {
+    /// Its name, such as `target.weight`.
+    pub name: &'static str,
+    /// Its shape.
+    pub shape: Shape,
+    /// What it starts from.
+    pub init: Init,
+}
+
+impl RuleParameter {
+    /// One number.
+    pub fn number(name: &'static str, init: f64) -> Self {
+        Self { name, shape: Shape::from([1]), init: Init::Constant(init) }
+    }
+}
+
+/// What a rule keeps of a layer from step to step: tensors by place, from 0, each `[B, ..]`. It starts empty with every
+/// sequence, and the credit cuts it where it cuts the fast weights.
+#[derive(Debug, Clone)]
+pub struct RuleMemory<B: Backend>(Vec<Tensor<B>>);
+
+impl<B: Backend> Default for RuleMemory<B> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<B: Backend> RuleMemory<B> {
+    /// What was kept at `place`, or zeros in the shape of `like` if nothing was yet.
+    ///
+    /// # Errors
+    /// Device errors.
+    pub fn recall(&self, place: usize, like: &Tensor<B>) -> Result<Tensor<B>> {
+        match self.0.get(place) {
+            Some(kept) => Ok(kept.clone()),
+            None => Ok(Tensor::zeros(like.backend(), like.shape())?),
+        }
+    }
+
+    /// Keeps `value` at `place`, which is one that something is kept at, or the next.
+    pub fn keep(&mut self, place: usize, value: Tensor<B>) {
+        match self.0.get_mut(place) {
+            Some(kept) => *kept = value,
+            None => self.0.push(value),
+        }
+    }
+
+    /// Cuts it from what it was made of.
+    pub(crate) fn detach(&mut self) {
+        self.0.iter_mut().for_each(|kept| *kept = kept.detach());
+    }
+}
+
+/// A plastic layer as a rule sees it after a step.
+#[derive(Debug)]
+pub struct PlasticSite<'a, B: Backend> {
+    /// What the layer saw and did.
+    pub trace: &'a LayerTrace<B>,
+    /// The rule's own [parameters](PlasticityRule::parameters) at this layer, in their order.
+    pub parameters: &'a [Tensor<B>],
+    /// The layer's fast weights, as the step read them.
+    pub fast: &'a FastWeights<B>,
+    /// What the rule keeps of this layer from step to step.
+    pub memory: &'a mut RuleMemory<B>,
+}
+
+impl<B: Backend> PlasticSite<'_, B> {
+    /// The rule's own parameter number `i`.
+    ///
+    /// # Errors
+    /// [`RuleError::NoParameter`](crate::RuleError::NoParameter) where the layer has none for it.
+    pub fn parameter(&self, i: usize) -> Result<&Tensor<B>> {
+        self.parameters.get(i).ok_or(crate::RuleError::NoParameter { index: i, given: self.parameters.len() })
+    }
+
+    /// The derivative of the internal loss by the layer's output.
+    ///
+    /// # Errors
+    /// [`RuleError::NoInternalGradient`](crate::RuleError::NoInternalGradient) where `rule` was given none.
+    pub fn internal_gradient(&self, rule: &'static str) -> Result<&Tensor<B>> {
+        self.trace.internal_gradient.as_ref().ok_or(crate::RuleError::NoInternalGradient { rule })
+    }
+}
+
 /// A rule of plasticity: how a layer's fast weights are to change after a step.
 ///
 /// A rule decides the direction only. How far to go is the neuromodulator's business
 /// ([`Neuromodulation`](crate::Neuromodulation)), how the change is carried out the fast weights'
-/// ([`FastWeights`](crate::FastWeights)).
+/// ([`FastWeights`](crate::FastWeights)), and what of it the outer gradient sees is decided for it
+/// ([`Credit`](crate::Credit)): a rule is written as if all of it were seen.
 pub trait PlasticityRule<B: Backend>: Send + Sync {
     /// The rule's name, as in configurations.
     fn name(&self) -> &'static str;
@@ -43,173 +156,16 @@ pub trait PlasticityRule<B: Backend>: Send + Sync {
         false
     }
 
+    /// The parameters that it has at a layer of these sizes, apart from α and β, in the order in which
+    /// [`change`](Self::change) gets them.
+    fn parameters(&self, _: LayerSizes) -> Vec<RuleParameter> {
+        Vec::new()
+    }
+
     /// The change, or `None` for a layer that stays as it is.
     ///
     /// # Errors
-    /// [`RuleError::NoInternalGradient`] where one was needed.
-    fn change(&self, trace: &LayerTrace<B>) -> Result<Option<RankOne<B>>>;
-}
-
-/// No plasticity: an ordinary Transformer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoPlasticity;
-
-impl<B: Backend> PlasticityRule<B> for NoPlasticity {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn change(&self, _: &LayerTrace<B>) -> Result<Option<RankOne<B>>> {
-        Ok(None)
-    }
-}
-
-/// Neuromodulated Hebbian plasticity, `p = y`, `q = x`: what fires together wires together
-/// (arXiv 2510.21908; gated by a learned signal as in Miconi et al., arXiv 2002.10585).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Hebbian;
-
-impl<B: Backend> PlasticityRule<B> for Hebbian {
-    fn name(&self) -> &'static str {
-        "hebbian"
-    }
-
-    fn change(&self, trace: &LayerTrace<B>) -> Result<Option<RankOne<B>>> {
-        Ok(Some(RankOne { p: trace.output.clone(), q: trace.input.clone() }))
-    }
-}
-
-/// Gradient-based plasticity, `p = ∂L_int/∂y`, `q = x`, for a learned internal loss
-/// `L_int = mean((R · [outputs; aux; g])²)` (Duan et al., arXiv 2302.03235).
-///
-/// As `y = (W + F) x`, `p ⊗ q` is the gradient of the internal loss by F. Its sign is not fixed: the learned
-/// coefficients α turn it into descent or ascent.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Gradient;
-
-impl<B: Backend> PlasticityRule<B> for Gradient {
-    fn name(&self) -> &'static str {
-        "gradient"
-    }
-
-    fn needs_internal_gradient(&self) -> bool {
-        true
-    }
-
-    fn change(&self, trace: &LayerTrace<B>) -> Result<Option<RankOne<B>>> {
-        let p = trace.internal_gradient.clone().ok_or(RuleError::NoInternalGradient { rule: "gradient" })?;
-        Ok(Some(RankOne { p, q: trace.input.clone() }))
-    }
-}
-
-/// The rules of this crate by name, for configurations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
-    /// [`NoPlasticity`]
-    None,
-    /// [`Hebbian`]
-    Hebbian,
-    /// [`Gradient`]
-    Gradient,
-}
-
-impl Rule {
-    /// All of them, in the order in which tables list them.
-    pub const ALL: [Rule; 3] = [Rule::None, Rule::Hebbian, Rule::Gradient];
-
-    /// The rule's name, as in configurations.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::None => "none",
-            Rule::Hebbian => "hebbian",
-            Rule::Gradient => "gradient",
-        }
-    }
-
-    /// The rule itself.
-    pub fn build<B: Backend>(self) -> Box<dyn PlasticityRule<B>> {
-        match self {
-            Rule::None => Box::new(NoPlasticity),
-            Rule::Hebbian => Box::new(Hebbian),
-            Rule::Gradient => Box::new(Gradient),
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Rule {
-    type Err = RuleError;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
-        found.ok_or_else(|| RuleError::UnknownRule { name: name.to_owned() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use plastica_tensor::Cpu;
-
-    use super::*;
-
-    type Change = Option<(Vec<f64>, Vec<f64>)>;
-
-    /// The change that a rule makes of one step of two episodes.
-    fn change(rule: Rule, internal_gradient: Option<&[f64; 4]>) -> Result<Change> {
-        let cpu = Cpu::<f64>::new();
-        let tensor = |values: &[f64], width| Tensor::from_vec(&cpu, values.to_vec(), [2, width]);
-        let trace = LayerTrace {
-            input: tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)?,
-            output: tensor(&[0.1, 0.2, 0.3, 0.4], 2)?,
-            internal_gradient: internal_gradient.map(|g| tensor(g, 2)).transpose()?,
-        };
-        let change = rule.build().change(&trace)?;
-        Ok(change.map(|RankOne { p, q }| (p.to_vec().unwrap(), q.to_vec().unwrap())))
-    }
-
-    #[test]
-    fn each_rule_changes_by_what_its_definition_says() {
-        let (x, y) = (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![0.1, 0.2, 0.3, 0.4]);
-        let gradient = [-1.0, 0.5, 0.0, 2.0];
-        for given in [None, Some(&gradient)] {
-            assert_eq!(change(Rule::None, given).unwrap(), None);
-            assert_eq!(change(Rule::Hebbian, given).unwrap(), Some((y.clone(), x.clone())));
-        }
-        assert_eq!(change(Rule::Gradient, Some(&gradient)).unwrap(), Some((gradient.to_vec(), x)));
-    }
-
-    #[test]
-    fn the_gradient_rule_says_what_it_lacks() {
-        let error = change(Rule::Gradient, None).unwrap_err();
-        assert_eq!(error, RuleError::NoInternalGradient { rule: "gradient" });
-        let needs: Vec<Rule> =
-            Rule::ALL.into_iter().filter(|rule| rule.build::<Cpu<f64>>().needs_internal_gradient()).collect();
-        assert_eq!(needs, [Rule::Gradient]);
-    }
-
-    #[test]
-    fn a_rule_has_one_name_everywhere() {
-        for rule in Rule::ALL {
-            assert_eq!(rule.name().parse::<Rule>().unwrap(), rule);
-            assert_eq!(rule.to_string(), rule.name());
-            assert_eq!(rule.build::<Cpu<f64>>().name(), rule.name());
-            let json = serde_json::to_string(&rule).unwrap();
-            assert_eq!(json, format!("\"{rule}\""));
-            assert_eq!(serde_json::from_str::<Rule>(&json).unwrap(), rule);
-        }
-    }
-
-    #[test]
-    fn an_unknown_rule_is_refused_by_name() {
-        for name in ["", "Hebbian", "oja", "gradient "] {
-            let error = name.parse::<Rule>().unwrap_err().to_string();
-            assert_eq!(error, format!("unknown rule '{name}': it is one of none, hebbian, gradient"));
-        }
-    }
+    /// [`RuleError::NoInternalGradient`](crate::RuleError::NoInternalGradient) where one was needed, and when shapes
+    /// don't fit.
+    fn change(&self, site: &mut PlasticSite<'_, B>) -> Result<Option<RankOne<B>>>;
 }

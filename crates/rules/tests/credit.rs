@@ -4,7 +4,9 @@
 //! everything that it depends on. What a credit cuts is a constant, so the differences are taken of the function
 //! in which the fast weights are put back there to what they were.
 
-use plastica_rules::{Credit, FastWeights, LayerTrace, Neuromodulation, PlasticLinear, Plasticity, Rule};
+use plastica_rules::{
+    Credit, FastWeights, LayerTrace, Neuromodulation, Plastic, PlasticLinear, Plasticity, Rule,
+};
 use plastica_tensor::{Array, Cpu, GradMode, Shape, Tape, Tensor, grad};
 
 type F64 = Cpu<f64>;
@@ -48,12 +50,12 @@ impl Trial {
         let layer = PlasticLinear {
             weight: weight.clone(),
             bias: bias.clone(),
-            alpha: alpha.clone(),
-            beta: beta.clone(),
+            plastic: Plastic::new(alpha.clone(), beta.clone()),
         };
         let plasticity = Plasticity {
             rule: self.rule.build(),
-            neuromodulation: Neuromodulation { eta0: 0.7, max_norm: self.max_norm },
+            neuromodulation: Neuromodulation { eta0: 0.7, max_norm: self.max_norm, ..Default::default() },
+            eta0: None,
             credit: self.credit,
         };
         let mut fast = [FastWeights::zero()];
@@ -68,7 +70,7 @@ impl Trial {
             let trace =
                 LayerTrace { internal_gradient: Some(self.internal_gradient(&output)), input, output };
             let g = g.slice(0, t, 1).unwrap().reshape([BATCH]).unwrap();
-            let modulation = plasticity.update(t, &g, [&layer], &[trace], &mut fast).unwrap();
+            let modulation = plasticity.update(t, &g, [&layer.plastic], &[trace], &mut fast).unwrap();
             clips.extend(modulation.into_iter().flat_map(|m| m.clip.to_vec().unwrap()));
         }
         (loss, clips)

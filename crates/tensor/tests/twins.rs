@@ -114,6 +114,7 @@ trait Fast {
     where
         Self: Sized;
     fn read(&self, x: &Real) -> Result<Real>;
+    fn read_transposed(&self, g: &Real) -> Result<Real>;
     fn update(&mut self, by: [&Real; 5]) -> Result<()>;
     fn detach(&mut self) -> Result<()>;
     /// ‖F‖² after each update so far.
@@ -130,6 +131,9 @@ impl Fast for FastTrajectory<Cpu<f64>> {
     fn read(&self, x: &Real) -> Result<Real> {
         self.read(x)
     }
+    fn read_transposed(&self, g: &Real) -> Result<Real> {
+        self.read_transposed(g)
+    }
     fn update(&mut self, by: [&Real; 5]) -> Result<()> {
         self.update(by)
     }
@@ -144,19 +148,26 @@ impl Fast for FastTrajectory<Cpu<f64>> {
 
 /// A new F at every step.
 struct Plain {
+    inp: usize,
     fast: Option<(Real, Real)>,
     norms: Vec<Real>,
 }
 
 impl Fast for Plain {
-    fn start(_: [usize; 3], from: Option<(&Real, &Real)>) -> Result<Self> {
-        Ok(Self { fast: from.map(|(f, c)| (f.detach(), c.detach())), norms: Vec::new() })
+    fn start([_, _, inp]: [usize; 3], from: Option<(&Real, &Real)>) -> Result<Self> {
+        Ok(Self { inp, fast: from.map(|(f, c)| (f.detach(), c.detach())), norms: Vec::new() })
     }
     fn read(&self, x: &Real) -> Result<Real> {
         // F = 0 reads 0, of a length that no test asks for
         let Some((f, c)) = &self.fast else { return x.scale(0.0) };
         let [batch, out, inp] = f.shape()[..] else { panic!("F has three axes") };
         f.matmul(&x.reshape([batch, inp, 1])?)?.reshape([batch, out])?.add(c)
+    }
+    fn read_transposed(&self, g: &Real) -> Result<Real> {
+        let batch = g.shape()[0];
+        let Some((f, _)) = &self.fast else { return Real::zeros(&CPU, [batch, self.inp]) };
+        let g = g.reshape([batch, f.shape()[1], 1])?;
+        f.matmul_transposed(&g, true, false)?.reshape([batch, self.inp])
     }
     fn update(&mut self, [eta, alpha, beta, p, q]: [&Real; 5]) -> Result<()> {
         let batch = eta.shape().len();
@@ -191,6 +202,8 @@ struct Course {
     reads: fn(usize, usize) -> usize,
     /// Whether updates depend on what was read.
     closed: bool,
+    /// Whether updates depend on transposed reads.
+    transposed: bool,
     /// Whether F starts with something.
     started: bool,
     /// The update before which the history is cut.
@@ -202,7 +215,16 @@ const LARGE: (f64, f64) = (0.3, 0.85);
 
 impl Course {
     fn of(sizes: [usize; 3], steps: usize, eta: (f64, f64)) -> Self {
-        Self { sizes, steps, eta, reads: |_, _| 1, closed: false, started: false, detached: None }
+        Self {
+            sizes,
+            steps,
+            eta,
+            reads: |_, _| 1,
+            closed: false,
+            transposed: false,
+            started: false,
+            detached: None,
+        }
     }
 
     fn follow<F: Fast>(self, v: &mut Variables) -> Result<Vec<Real>> {
@@ -219,7 +241,10 @@ impl Course {
                 fast.detach()?;
             }
             let eta = v.leaf_in("η", self.eta, [batch])?;
-            let (mut p, q) = (v.leaf("p", [batch, out])?, v.leaf("q", [batch, inp])?);
+            let (mut p, mut q) = (v.leaf("p", [batch, out])?, v.leaf("q", [batch, inp])?);
+            if self.transposed {
+                q = q.sub(&fast.read_transposed(&p)?)?;
+            }
             if let (true, Some(last)) = (self.closed, outputs.last()) {
                 p = p.add(&last.sigmoid()?)?;
             }
@@ -267,6 +292,9 @@ fn fast_weights_in_place_are_fast_weights() {
                 let course = Course::of(sizes, steps, eta);
                 check_course("a read a step", course);
                 check_course("closed", Course { closed: true, started: true, ..course });
+                check_course("transposed", Course { transposed: true, ..course });
+                let both = Course { transposed: true, closed: true, started: true, ..course };
+                check_course("transposed and closed", Course { reads: |t, _| (t + 1) % 3, ..both });
                 check_course("0 to 2 reads a step", Course { reads: |t, _| (t + 1) % 3, ..course });
                 check_course("a read at the end", Course { reads: |t, n| usize::from(t + 1 == n), ..course });
                 let ends = |t, n| usize::from(t < 3 || t + 1 == n);
@@ -294,6 +322,10 @@ fn fast_weights_start_where_they_are_put_or_cut() {
         for detached in [0, 1, 17, 39] {
             let course = Course { detached: Some(detached), closed: true, ..course };
             check_course(&format!("cut before {detached}"), course);
+            check_course(
+                &format!("transposed, cut before {detached}"),
+                Course { detached: Some(detached), transposed: true, ..course },
+            );
             check_course(
                 &format!("cut unread before {detached}"),
                 Course { reads: |t, _| (t + 1) % 2, ..course },
@@ -463,6 +495,8 @@ impl Attention for AttentionCache<Cpu<f64>> {
 /// Keys and values, concatenated anew whenever they are read.
 struct Concatenated {
     heads: usize,
+    /// Steps that the last one sees, itself among them.
+    window: usize,
     steps: Vec<Real>,
 }
 
@@ -494,7 +528,9 @@ impl Attention for Concatenated {
     fn keys_and_values(&self) -> Result<(Real, Real)> {
         let all = |part| {
             let parts = self.steps.iter().map(|qkv| self.part(qkv, part)).collect::<Result<Vec<_>>>()?;
-            Real::concat(&parts.iter().collect::<Vec<_>>(), 2)
+            let all = Real::concat(&parts.iter().collect::<Vec<_>>(), 2)?;
+            let steps = all.shape()[2];
+            all.slice(2, steps.saturating_sub(self.window), steps.min(self.window))
         };
         Ok((all(1)?, all(2)?))
     }
@@ -508,14 +544,17 @@ struct Reading {
     /// Lengths of what is taken in at once.
     pieces: &'static [usize],
     masked: bool,
+    window: Option<usize>,
 }
 
 impl Reading {
     fn check(self, name: &str, inner: bool) {
         let Self { batch, heads, per_head, .. } = self;
-        let name = format!("{name}, {} pieces, {heads} heads, masked {}", self.pieces.len(), self.masked);
-        let cache = AttentionCache::new(&CPU, batch, heads, per_head, 4);
-        let twin = Concatenated { heads, steps: Vec::new() };
+        let Self { window, masked, .. } = self;
+        let name =
+            format!("{name}, {} pieces, {heads} heads, masked {masked}, {window:?}", self.pieces.len());
+        let cache = AttentionCache::windowed(&CPU, batch, heads, per_head, 4, window);
+        let twin = Concatenated { heads, window: window.unwrap_or(usize::MAX), steps: Vec::new() };
         check(&name, 1e-10, |v| self.follow(cache, v, inner), |v| self.follow(twin, v, inner));
     }
 
@@ -526,7 +565,8 @@ impl Reading {
         let (mut outputs, mut len) = (Vec::new(), 0);
         for &steps in self.pieces {
             len += steps;
-            let mask = v.between((0.0, 2.0), [batch, heads, len])?;
+            let visible = len.min(self.window.unwrap_or(len));
+            let mask = v.between((0.0, 2.0), [batch, heads, visible])?;
             let mask = self.masked.then(|| Real::from(mask));
             let c = v.leaf("c", [batch, heads * per_head])?;
             let qkv = match steps {
@@ -552,13 +592,29 @@ fn attention_to_a_cache_is_attention() {
     for (heads, per_head) in [(1, 5), (3, 4), (3, 17)] {
         for masked in [false, true] {
             for pieces in [&[1][..], &[1; 7], &[1; 40], &[3, 1, 1, 6, 1, 2], &[9, 1]] {
-                for batch in [1, 2] {
-                    let reading = Reading { batch, heads, per_head, pieces, masked };
+                for (batch, window) in [(1, None), (2, None), (2, Some(1)), (2, Some(5))] {
+                    let reading = Reading { batch, heads, per_head, pieces, masked, window };
                     reading.check("attention", false);
                     reading.check("attention's gradient", true);
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_window_that_is_only_read_takes_the_same_memory_however_long_the_sequence() {
+    let mut v = Variables::new();
+    let mut cache = AttentionCache::windowed(&CPU, 2, 3, 4, 8, Some(4));
+    let mut twin = Concatenated { heads: 3, window: 4, steps: Vec::new() };
+    for step in 1..60 {
+        let qkv = v.constant([2, 36]).unwrap();
+        cache.extend(&qkv).unwrap();
+        twin.extend(&qkv).unwrap();
+        let ours = cache.attend(&qkv, None).unwrap().to_vec().unwrap();
+        let theirs = twin.attend(&qkv, None).unwrap().to_vec().unwrap();
+        assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-14), "step {step}");
+        assert_eq!((cache.len(), cache.visible(), cache.capacity()), (step, step.min(4), 8));
     }
 }
 

@@ -47,7 +47,7 @@ Examples:
   cargo xtask bench scaling --only t --longest 1024
   cargo xtask bench scaling --rule gradient --only layers --json")]
 pub struct Arguments {
-    /// The plasticity rule: none, hebbian or gradient.
+    /// The plasticity rule: none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor or hybrid.
     #[arg(long, default_value = "hebbian", value_name = "R")]
     rule: Rule,
     /// What the outer gradient sees of the fast weights: detached, full or truncated(k).

@@ -40,7 +40,7 @@ pub struct Arguments {
     /// The task: copying, cue-reward or regression.
     #[arg(long, default_value = "copying", value_name = "T")]
     task: String,
-    /// The plasticity rule: none, hebbian or gradient.
+    /// The plasticity rule: none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor or hybrid.
     #[arg(long, default_value = "hebbian", value_name = "R")]
     rule: Rule,
     /// What the outer gradient sees of the fast weights: detached, full or truncated(k).

@@ -24,6 +24,7 @@ impl Work {
     /// - a shared weight: 2 operations forward, 4 backward;
     /// - a fast one: 2 to be read and 4 to be changed forward, and 13 backward under credit (2 to be read transposed,
     ///   2 to add what was read, 1 to decay, 8 for the derivatives by η, α, p and q), 2 where it is a constant;
+    /// - oja reads the fast weights once more, transposed; delta's target has as many shared weights as there are fast ones;
     /// - an earlier step's key and value, together: 4 operations forward, 8 backward;
     /// - the gradient rule adds its own pass back, which ends in the first block's feed-forward, and under credit the
     ///   way back through that.
@@ -34,13 +35,25 @@ impl Work {
         let full = config.training.credit != Credit::Detached;
         let (shared_ops, fast_ops, fast_walks, inner_ops) = match (config.model.rule, full) {
             (Rule::None, _) => (6.0, 0.0, 0.0, 0.0),
-            (Rule::Hebbian, false) => (6.0, 8.0, 4.0, 0.0),
-            (Rule::Hebbian, true) => (6.0, 19.0, 6.0, 0.0),
-            (Rule::Gradient, false) => (8.0, 10.0, 5.0, 4.0),
-            (Rule::Gradient, true) => (12.0, 25.0, 8.0, 12.0),
+            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor, false) => {
+                (6.0, 8.0, 4.0, 0.0)
+            }
+            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor, true) => {
+                (6.0, 19.0, 6.0, 0.0)
+            }
+            (Rule::Gradient | Rule::Hybrid, false) => (8.0, 10.0, 5.0, 4.0),
+            (Rule::Gradient | Rule::Hybrid, true) => (12.0, 25.0, 8.0, 12.0),
+            (Rule::Oja, false) => (6.0, 10.0, 5.0, 0.0),
+            (Rule::Oja, true) => (6.0, 25.0, 8.0, 0.0),
+            (Rule::Delta, false) => (6.0, 10.0, 4.0, 0.0),
+            (Rule::Delta, true) => (6.0, 25.0, 6.0, 0.0),
         };
         let shared = layers * (4.0 * d * d + 2.0 * d * f) + input * d + head * d;
-        let fast = layers * 2.0 * d * f;
+        let plastic = config.model.plastic_layers;
+        let fast = layers
+            * 2.0
+            * d
+            * (f64::from(plastic.in_feed_forward()) * f + f64::from(plastic.in_attention()) * d);
         // the step at place t looks at t steps
         let looks = d * steps * (steps + 1.0) / 2.0;
         let attention = 12.0 * layers + inner_ops * (layers - 1.0);

@@ -20,7 +20,7 @@ fn help_and_version_are_given() {
 #[test]
 fn what_has_no_such_name_is_told_the_names() {
     let tasks = "the tasks are copying, cue-reward, regression, omniglot, cifar-fs";
-    let rules = "it is one of none, hebbian, gradient";
+    let rules = "it is one of none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor, hybrid";
     check(&["bake"], &["unrecognized subcommand 'bake'", "Usage: cargo xtask"]);
     check(&["reproduce", "--task", "copyin"], &["unknown task `copyin`, did you mean `copying`?", tasks]);
     check(&["eval", "x.safetensors", "--task", "sorting"], &["unknown task `sorting`", tasks]);

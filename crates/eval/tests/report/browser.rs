@@ -34,7 +34,7 @@ fn records(folder: &Path) -> Vec<RunRecord> {
         tasks: ["cue-reward", "regression"].map(String::from).into(),
         data: Vec::new(),
         preset: None,
-        rules: Rule::ALL.to_vec(),
+        rules: Rule::PUBLISHED.to_vec(),
         credits: vec![Credit::Detached],
         seeds: 2,
         quick: false,

@@ -1,9 +1,10 @@
 //! What an encoder of images is made of.
 
+use plastica_rules::Init;
 use plastica_tensor::Shape;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Init, ParameterSpec};
+use crate::specification::ParameterSpec;
 use crate::{ModelError, Result};
 
 /// Blocks of Conv-4.

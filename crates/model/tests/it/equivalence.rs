@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use plastica_model::{
-    Diagnostics, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, SequenceModel,
+    Diagnostics, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, Positions, SequenceModel,
 };
 use plastica_rules::{Credit, Modulation, Rule};
 use plastica_tensor::{Array, Backend, Cpu, GradMode, Tape, Tensor, grad};
 
-use crate::support::{distance, perturbed, random, small, wide};
+use crate::support::{distance, options, perturbed, random, small, wide};
 
 /// Rounding that two orders of the same sums may differ by.
 const F64: f64 = 1e-12;
@@ -213,6 +213,83 @@ fn a_sequence_is_its_steps() {
     });
 }
 
+/// With every option, however the sequence is read; so long that a window is left behind.
+#[test]
+fn with_every_option_a_sequence_is_its_steps_and_its_pieces() {
+    for rule in Rule::ALL {
+        for dropout in [0.0, 0.3] {
+            for (name, config) in options(rule) {
+                let trial = Trial::new(&Cpu::<f64>::new(), ModelConfig { dropout, ..config }, 3, 7);
+                let at_once = trial.read(How::AtOnce);
+                assert!(at_once.gradients.len() > 20, "{rule}, {name}");
+                trial.read(How::StepByStep).assert_close(&at_once, F64);
+                trial.read(How::InTwo(4)).assert_close(&at_once, F64);
+            }
+        }
+    }
+}
+
+/// The at-once reading takes 64 steps together: a window across their edge, and one across the cache's first capacity.
+#[test]
+fn a_window_does_not_see_how_long_a_sequence_is_cut_up() {
+    for (rule, window) in [(Rule::None, 5), (Rule::None, 40), (Rule::None, 70), (Rule::Hebbian, 40)] {
+        let config = ModelConfig { attention_window: Some(window), dropout: 0.3, ..small(rule) };
+        let trial = Trial::new(&Cpu::<f64>::new(), config, 2, 150);
+        let at_once = trial.read(How::AtOnce);
+        trial.read(How::StepByStep).assert_close(&at_once, 1e-10);
+        trial.read(How::InTwo(67)).assert_close(&at_once, 1e-10);
+        let model = PlasticTransformer::new(&trial.config, &trial.parameters).unwrap();
+        let mut values = Vec::new();
+        for how in [How::AtOnce, How::StepByStep, How::InTwo(67)] {
+            let mut reading = Reading::default();
+            trial.outputs(&model, &mut model.init_state(2), how, &mut reading);
+            values.push(reading);
+        }
+        values[1].assert_close(&values[0], 1e-10);
+        values[2].assert_close(&values[0], 1e-10);
+    }
+}
+
+/// What a window leaves behind matters no more, without fast weights.
+#[test]
+fn a_step_sees_its_window_alone() {
+    let config = ModelConfig { attention_window: Some(3), num_layers: 1, ..small(Rule::None) };
+    let mut trial = Trial::new(&Cpu::<f64>::new(), config, 1, 8);
+    let outputs = |trial: &Trial<Cpu<f64>>| {
+        let model = PlasticTransformer::new(&trial.config, &trial.parameters).unwrap();
+        let read = model.forward(&trial.inputs, &mut model.init_state(1)).unwrap().outputs;
+        wide(read.array()).chunks_exact(3).map(<[f64]>::to_vec).collect::<Vec<_>>()
+    };
+    let before = outputs(&trial);
+    let mut inputs = wide(trial.inputs.array());
+    inputs[2 * 3] += 0.5;
+    trial.inputs = Tensor::from_vec(&Cpu::<f64>::new(), inputs, [1, 8, 3]).unwrap();
+    let same: Vec<bool> = outputs(&trial).iter().zip(&before).map(|(a, b)| a == b).collect();
+    assert_eq!(same, [true, true, false, false, false, true, true, true]);
+}
+
+/// Rotary positions are relative: with a window and no plasticity, a sequence read later is the same sequence.
+#[test]
+fn rotary_positions_tell_distances_and_none_tells_nothing() {
+    let outputs = |positions, swapped: bool| {
+        let config =
+            ModelConfig { positions, model_dim: 8, num_layers: 1, max_positions: 4, ..small(Rule::None) };
+        let trial = Trial::new(&Cpu::<f64>::new(), config, 1, 4);
+        let model = PlasticTransformer::new(&trial.config, &trial.parameters).unwrap();
+        let step = |t: usize| trial.inputs.slice(1, t, 1).unwrap();
+        let order = if swapped { [1, 0, 2, 3] } else { [0, 1, 2, 3] };
+        let inputs = Tensor::concat(&order.map(step).iter().collect::<Vec<_>>(), 1).unwrap();
+        let read = model.forward(&inputs, &mut model.init_state(1)).unwrap().outputs;
+        wide(read.slice(1, 3, 1).unwrap().array())
+    };
+    for (positions, matters) in
+        [(Positions::None, false), (Positions::Rotary, true), (Positions::Learned, true)]
+    {
+        let apart = distance(&outputs(positions, true), &outputs(positions, false));
+        assert_eq!(apart > 1e-6, matters, "{positions:?}: {apart:e}");
+    }
+}
+
 #[test]
 fn a_sequence_may_be_read_in_pieces() {
     for_all(|config, precision| {
@@ -227,9 +304,10 @@ fn a_sequence_may_be_read_in_pieces() {
 /// the second time at once: like the same steps one at a time, or in pieces.
 #[test]
 fn a_short_sequence_of_constant_updates_is_its_steps() {
-    for rule in [Rule::Hebbian, Rule::Gradient] {
+    let configs = |rule| options(rule).into_iter().map(|(_, config)| config).chain([small(rule)]);
+    for base in Rule::ALL.into_iter().filter(|rule| *rule != Rule::None).flat_map(configs) {
         for dropout in [0.0, 0.3] {
-            let config = ModelConfig { dropout, eta0: 0.5, ..small(rule) };
+            let config = ModelConfig { dropout, eta0: 0.5, ..base.clone() };
             let mut trial = Trial::new(&Cpu::<f64>::new(), config, 3, 3);
             trial.credit = Credit::Detached;
             let names = trial.parameters.names().to_vec();

@@ -8,7 +8,7 @@ use plastica_model::{ModelConfig, Parameters, PlasticState, PlasticTransformer, 
 use plastica_rules::{Credit, FastWeights, Rule};
 use plastica_tensor::{Array, Cpu, GradMode, Tape, Tensor, grad};
 
-use crate::support::{distance, perturbed, random, small, wide};
+use crate::support::{distance, options, perturbed, random, small, wide};
 
 type F64 = Cpu<f64>;
 
@@ -103,10 +103,14 @@ impl Trial {
         loss.item().unwrap()
     }
 
-    fn clipped(&self) -> Clipped {
+    fn clips(&self) -> Vec<f64> {
         let model = PlasticTransformer::new(&self.config, &self.parameters).unwrap();
         let read = model.forward(&self.inputs, &mut model.init_state(self.classes.len())).unwrap();
-        let clip = read.diagnostics.expect("a plastic rule").clip.to_vec().unwrap();
+        read.diagnostics.expect("a plastic rule").clip.to_vec().unwrap()
+    }
+
+    fn clipped(&self) -> Clipped {
+        let clip = self.clips();
         assert!(clip.contains(&1.0), "every step is clipped");
         if clip.iter().any(|&c| c < 1.0) { Clipped::Some } else { Clipped::None }
     }
@@ -138,6 +142,7 @@ const CREDITS: [&str; 3] = ["full", "truncated(2)", "detached"];
 /// The gradient under each credit is that of the loss with what the credit cuts held constant.
 fn check(trial: &Trial, credits: &[&str]) {
     let ModelConfig { rule, max_norm, .. } = trial.config;
+    let options = serde_json::to_string(&trial.config).unwrap();
     let trajectory = trial.trajectory();
     for credit in credits.iter().map(|text| text.parse().unwrap()) {
         let computed = trial.gradient(credit);
@@ -148,7 +153,7 @@ fn check(trial: &Trial, credits: &[&str]) {
                     let error = distance(computed, &expected);
                     assert!(
                         error < 1e-6,
-                        "{rule}, {credit}, max_norm {max_norm}: {name} is off by {error:e}"
+                        "{rule}, {credit}, max_norm {max_norm}: {name} is off by {error:e}: {options}"
                     );
                 }
                 None => assert!(expected.iter().all(|&d| d == 0.0), "{rule}, {credit}: {name} matters"),
@@ -182,6 +187,30 @@ fn gradient_without_clipping() {
 #[test]
 fn gradient_clipped_at_some_steps() {
     check_rule(Rule::Gradient, 0.17, Clipped::Some, &CREDITS);
+}
+
+/// With a largest norm that some steps exceed and some don't.
+#[test]
+fn every_rule_clipped_at_some_steps() {
+    for rule in Rule::ALL.into_iter().filter(|rule| !Rule::PUBLISHED.contains(rule)) {
+        // where every step is clipped, its norm is what the largest is divided by
+        let mut norms: Vec<f64> = Trial::of(rule, 1e-6).clips().into_iter().map(|clip| 1e-6 / clip).collect();
+        norms.sort_by(f64::total_cmp);
+        check_rule(rule, 0.5 * (norms[4] + norms[5]), Clipped::Some, &CREDITS);
+    }
+}
+
+#[test]
+fn every_option_under_every_credit() {
+    for rule in [Rule::Gradient, Rule::Oja] {
+        for (name, config) in options(rule) {
+            let credits: &[&str] = if name == "many" { &CREDITS } else { &["full"] };
+            let max_norm = if rule == Rule::Gradient { 0.17 } else { 5.0 };
+            // every scalar takes four readings
+            let narrow = ModelConfig { model_dim: 4, num_heads: 1, ffn_dim: 5, ..config };
+            check(&Trial::new(ModelConfig { max_norm, eta0: 0.5, ..narrow }, 2, 4), credits);
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Small models whose every parameter matters, and measures of how far two results are apart.
 
-use plastica_model::{ModelConfig, Parameters};
-use plastica_rules::Rule;
+use plastica_model::{FastNorm, Gates, ModelConfig, Parameters, PlasticLayers, Positions};
+use plastica_rules::{ClipMode, Rule};
 use plastica_tensor::{Array, Backend, Element, Shape, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +21,38 @@ pub fn small(rule: Rule) -> ModelConfig {
         rule,
         ..ModelConfig::default()
     }
+}
+
+/// The small model with each option that is not the published one, by name, then with many at once.
+pub fn options(rule: Rule) -> Vec<(&'static str, ModelConfig)> {
+    // two heads of two pairs
+    let usual = || ModelConfig { model_dim: 8, ..small(rule) };
+    let learned = ModelConfig { positions: Positions::Learned, max_positions: 9, ..usual() };
+    let plastic_layers = PlasticLayers::Both;
+    let many = ModelConfig {
+        attention_window: Some(2),
+        positions: Positions::Rotary,
+        gates: Gates::PerLayer,
+        clip: ClipMode::PerLayer,
+        learn_eta0: true,
+        fast_norm: FastNorm::Bound,
+        plastic_layers,
+        ..usual()
+    };
+    vec![
+        ("rotary", ModelConfig { positions: Positions::Rotary, ..usual() }),
+        ("learned positions", learned),
+        ("a window of 1", ModelConfig { attention_window: Some(1), ..usual() }),
+        ("a window of 3", ModelConfig { attention_window: Some(3), ..usual() }),
+        ("plastic attention", ModelConfig { plastic_layers: PlasticLayers::Attention, ..usual() }),
+        ("all layers plastic", ModelConfig { plastic_layers, ..usual() }),
+        ("a gate a layer", ModelConfig { gates: Gates::PerLayer, ..usual() }),
+        ("clip per-layer", ModelConfig { clip: ClipMode::PerLayer, ..usual() }),
+        ("clip rms", ModelConfig { clip: ClipMode::Rms, ..usual() }),
+        ("learned η0", ModelConfig { learn_eta0: true, ..usual() }),
+        ("bounded", ModelConfig { fast_norm: FastNorm::Bound, ..usual() }),
+        ("many", many),
+    ]
 }
 
 /// Numbers uniform in ± `bound`.

@@ -1,6 +1,8 @@
 //! Kernels that a CUDA device does not have of its own yet: values go to the host, the CPU's kernel computes, and
 //! the result goes back. Right, and slow.
 
+use std::ops::Range;
+
 use super::{Cuda, CudaBuffer};
 use crate::cpu::{Cpu, CpuBuffer};
 use crate::ops::attention::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
@@ -257,19 +259,19 @@ impl AttentionKernels for Cuda {
         self.up(&CPU.read_cache(&self.down_cache(pair)?, start, steps, sizes)?)
     }
 
-    fn copy_cache(&self, cache: &CudaBuffer, len: usize, sizes: CacheSizes) -> Result<CudaBuffer> {
-        self.up(&CPU.copy_cache(&self.down(cache)?, len, sizes)?)
+    fn copy_cache(&self, cache: &CudaBuffer, seen: Range<usize>, sizes: CacheSizes) -> Result<CudaBuffer> {
+        self.up(&CPU.copy_cache(&self.down(cache)?, seen, sizes)?)
     }
 
     fn add_to_cache(
         &self,
         cache: &mut CudaBuffer,
         x: &CudaBuffer,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<()> {
         let mut on_host = self.down(cache)?;
-        CPU.add_to_cache(&mut on_host, &self.down(x)?, len, sizes)?;
+        CPU.add_to_cache(&mut on_host, &self.down(x)?, seen, sizes)?;
         *cache = self.up(&on_host)?;
         Ok(())
     }
@@ -279,11 +281,11 @@ impl AttentionKernels for Cuda {
         qkv: &CudaBuffer,
         pair: &KeysValues<CudaBuffer>,
         mask: Option<&CudaBuffer>,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<(CudaBuffer, CudaBuffer)> {
         let mask = mask.map(|mask| self.down(mask)).transpose()?;
-        self.up_pair(&CPU.attend(&self.down(qkv)?, &self.down_cache(pair)?, mask.as_ref(), len, sizes)?)
+        self.up_pair(&CPU.attend(&self.down(qkv)?, &self.down_cache(pair)?, mask.as_ref(), seen, sizes)?)
     }
 
     fn attend_back(
@@ -292,7 +294,7 @@ impl AttentionKernels for Cuda {
         pair: &KeysValues<CudaBuffer>,
         back: &mut KeysValues<CudaBuffer>,
         grad: &CudaBuffer,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<CudaBuffer> {
         let (qkv, probabilities) = (self.down(step.qkv)?, self.down(step.probabilities)?);
@@ -300,7 +302,7 @@ impl AttentionKernels for Cuda {
         let step = AttendedStep { qkv: &qkv, probabilities: &probabilities, mask: mask.as_ref() };
         let mut on_host = self.down_cache(back)?;
         let d_qkv =
-            CPU.attend_back(step, &self.down_cache(pair)?, &mut on_host, &self.down(grad)?, len, sizes)?;
+            CPU.attend_back(step, &self.down_cache(pair)?, &mut on_host, &self.down(grad)?, seen, sizes)?;
         *back = self.up_cache(&on_host)?;
         self.up(&d_qkv)
     }

@@ -1,5 +1,7 @@
 //! Attention over a cache on the CPU, an episode's head at a time.
 
+use std::ops::Range;
+
 use super::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
 use crate::Result;
 use crate::cpu::simd::{fma, kernel};
@@ -58,12 +60,17 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
         }))
     }
 
-    fn copy_cache(&self, cache: &CpuBuffer<E>, len: usize, sizes: CacheSizes) -> Result<CpuBuffer<E>> {
-        let run = len * sizes.per_head;
+    fn copy_cache(
+        &self,
+        cache: &CpuBuffer<E>,
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<CpuBuffer<E>> {
+        let (first, run) = (seen.start * sizes.per_head, seen.len() * sizes.per_head);
         Ok(CpuBuffer::build(sizes.batch * sizes.heads * run, |out| {
             let heads = cache.as_slice().chunks_exact((sizes.capacity * sizes.per_head).max(1));
             for (out, head) in out.chunks_exact_mut(run.max(1)).zip(heads) {
-                out.copy_from_slice(&head[..run]);
+                out.copy_from_slice(&head[first..first + run]);
             }
         }))
     }
@@ -72,13 +79,13 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
         &self,
         cache: &mut CpuBuffer<E>,
         x: &CpuBuffer<E>,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<()> {
-        let run = len * sizes.per_head;
+        let (first, run) = (seen.start * sizes.per_head, seen.len() * sizes.per_head);
         let heads = cache.make_mut().chunks_exact_mut((sizes.capacity * sizes.per_head).max(1));
         for (head, x) in heads.zip(x.as_slice().chunks_exact(run.max(1))) {
-            head.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
+            head[first..].iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
         }
         Ok(())
     }
@@ -88,14 +95,14 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
         qkv: &CpuBuffer<E>,
         pair: &Pair<E>,
         mask: Option<&CpuBuffer<E>>,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<(CpuBuffer<E>, CpuBuffer<E>)> {
-        let mut probabilities = CpuBuffer::build(sizes.batch * sizes.heads * len, |_| ());
+        let mut probabilities = CpuBuffer::build(sizes.batch * sizes.heads * seen.len(), |_| ());
         let out = CpuBuffer::build(sizes.batch * sizes.width(), |out| {
             let (keys, values) = (pair.keys.as_slice(), pair.values.as_slice());
             let (p, mask) = (probabilities.make_mut(), mask.map(CpuBuffer::as_slice));
-            forward(qkv.as_slice(), keys, values, mask, len, sizes, p, out);
+            forward(qkv.as_slice(), keys, values, mask, &seen, sizes, p, out);
         });
         Ok((out, probabilities))
     }
@@ -106,19 +113,19 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
         pair: &Pair<E>,
         back: &mut Pair<E>,
         grad: &CpuBuffer<E>,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<CpuBuffer<E>> {
         let (keys, values) = (pair.keys.as_slice(), pair.values.as_slice());
         let (d_keys, d_values) = (back.keys.make_mut(), back.values.make_mut());
         let (qkv, p, mask) =
             (step.qkv.as_slice(), step.probabilities.as_slice(), step.mask.map(CpuBuffer::as_slice));
-        let mut scratch = CpuBuffer::zeros(len);
+        let mut scratch = CpuBuffer::zeros(seen.len());
         Ok(CpuBuffer::build(sizes.batch * 3 * sizes.width(), |d_qkv| {
             d_qkv.fill(E::zero());
             let scratch = scratch.make_mut();
             let g = grad.as_slice();
-            backward(qkv, keys, values, p, mask, g, len, sizes, scratch, d_keys, d_values, d_qkv);
+            backward(qkv, keys, values, p, mask, g, &seen, sizes, scratch, d_keys, d_values, d_qkv);
         }))
     }
 }
@@ -143,10 +150,10 @@ fn places(start: usize, steps: usize, s: CacheSizes) -> impl Iterator<Item = Pla
 
 kernel! {
     fn forward<E>(
-        qkv: &[E], keys: &[E], values: &[E], mask: Option<&[E]>, len: usize, s: CacheSizes,
+        qkv: &[E], keys: &[E], values: &[E], mask: Option<&[E]>, seen: &Range<usize>, s: CacheSizes,
         probabilities: &mut [E], out: &mut [E],
     ) {
-        let (n, stride) = (s.per_head, s.capacity * s.per_head);
+        let (n, stride, len) = (s.per_head, s.capacity * s.per_head, seen.len());
         let scale = E::of(1.0 / (n as f64).sqrt());
         let mut scores = [E::zero(); 256];
         let mut more = if len > scores.len() { vec![E::zero(); len] } else { Vec::new() };
@@ -154,7 +161,7 @@ kernel! {
         for (i, (p, out)) in probabilities.chunks_exact_mut(len).zip(out.chunks_exact_mut(n)).enumerate() {
             let (episode, head) = (i / s.heads, i % s.heads);
             let q = &qkv[(episode * 3 * s.heads + head) * n..][..n];
-            let (keys, values) = (&keys[i * stride..][..len * n], &values[i * stride..][..len * n]);
+            let (keys, values) = (&keys[i * stride + seen.start * n..][..len * n], &values[i * stride + seen.start * n..][..len * n]);
             for (score, key) in scores.iter_mut().zip(keys.chunks_exact(n)) {
                 *score = scale * dot(q, key);
             }
@@ -174,15 +181,16 @@ kernel! {
 
 kernel! {
     fn backward<E>(
-        qkv: &[E], keys: &[E], values: &[E], probabilities: &[E], mask: Option<&[E]>, grad: &[E], len: usize,
-        s: CacheSizes, d_scores: &mut [E], d_keys: &mut [E], d_values: &mut [E], d_qkv: &mut [E],
+        qkv: &[E], keys: &[E], values: &[E], probabilities: &[E], mask: Option<&[E]>, grad: &[E],
+        seen: &Range<usize>, s: CacheSizes, d_scores: &mut [E], d_keys: &mut [E], d_values: &mut [E], d_qkv: &mut [E],
     ) {
-        let (n, stride) = (s.per_head, s.capacity * s.per_head);
+        let (n, stride, len) = (s.per_head, s.capacity * s.per_head, seen.len());
         let scale = E::of(1.0 / (n as f64).sqrt());
         for (i, (p, g)) in probabilities.chunks_exact(len).zip(grad.chunks_exact(n)).enumerate() {
             let row = (i / s.heads * 3 * s.heads + i % s.heads) * n;
             let (q, dq) = (&qkv[row..row + n], &mut d_qkv[row..row + n]);
-            let at = i * stride..i * stride + len * n;
+            let first = i * stride + seen.start * n;
+            let at = first..first + len * n;
             let mut along = E::zero();
             let values = values[at.clone()].chunks_exact(n).zip(d_values[at.clone()].chunks_exact_mut(n));
             for (j, ((d, &p), (value, d_value))) in d_scores.iter_mut().zip(p).zip(values).enumerate() {

@@ -1,10 +1,12 @@
 //! Attention of a sequence's next step to all steps so far, over a cache of keys and values that grows in place.
 //!
 //! Keys and values are written once and never change, so all steps can read one pair of buffers, each as far as it
-//! may look. On the way back the derivatives by keys and values gather in a second pair, and a step's own are whole
-//! when the sweep reaches the node that wrote them.
+//! may look: to the first of them, or through a window of the last W. On the way back the derivatives by keys and values gather in a second pair, and a step's own are whole
+//! when the sweep reaches the node that wrote them. A sequence that is only read through a window keeps no more than
+//! that needs.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use smallvec::smallvec;
@@ -85,13 +87,14 @@ pub trait AttentionKernels: Storage {
         sizes: CacheSizes,
     ) -> Result<Self::Buffer>;
 
-    /// The first `len` steps of keys, or of values, `[batch, heads, len, per_head]`.
+    /// The steps `seen` of keys, or of values, `[batch, heads, len, per_head]`, len being the range's.
     ///
     /// # Errors
     /// Device errors.
-    fn copy_cache(&self, cache: &Self::Buffer, len: usize, sizes: CacheSizes) -> Result<Self::Buffer>;
+    fn copy_cache(&self, cache: &Self::Buffer, seen: Range<usize>, sizes: CacheSizes)
+    -> Result<Self::Buffer>;
 
-    /// The opposite: adds `[batch, heads, len, per_head]` to the first `len` steps.
+    /// The opposite: adds `[batch, heads, len, per_head]` to the steps `seen`.
     ///
     /// # Errors
     /// Device errors.
@@ -99,11 +102,11 @@ pub trait AttentionKernels: Storage {
         &self,
         cache: &mut Self::Buffer,
         x: &Self::Buffer,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<()>;
 
-    /// Attention of one step's q to the first `len` steps: the output `[batch, width]` and the probabilities
+    /// Attention of one step's q to the steps `seen`: the output `[batch, width]` and the probabilities
     /// `[batch, heads, len]`, which `mask`, of their shape, multiplies before they weigh the values.
     ///
     /// # Errors
@@ -113,7 +116,7 @@ pub trait AttentionKernels: Storage {
         qkv: &Self::Buffer,
         pair: &KeysValues<Self::Buffer>,
         mask: Option<&Self::Buffer>,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<(Self::Buffer, Self::Buffer)>;
 
@@ -128,7 +131,7 @@ pub trait AttentionKernels: Storage {
         pair: &KeysValues<Self::Buffer>,
         back: &mut KeysValues<Self::Buffer>,
         grad: &Self::Buffer,
-        len: usize,
+        seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<Self::Buffer>;
 }
@@ -158,14 +161,21 @@ pub struct AttentionCache<B: Backend> {
 struct Memory<B: Backend> {
     backend: B,
     sizes: CacheSizes,
+    /// Steps kept.
     len: usize,
+    /// Steps before those kept.
+    dropped: usize,
+    /// How many steps back a step looks, itself among them; all of them if `None`.
+    window: Option<usize>,
+    /// Whether somebody may come back: what stands on a tape counts steps from the first one kept.
+    recorded: bool,
     pair: Option<KeysValues<B::Buffer>>,
     back: Option<(u64, KeysValues<B::Buffer>)>,
 }
 
 impl<B: Backend> Clone for AttentionCache<B> {
     fn clone(&self) -> Self {
-        let memory = Memory { back: None, ..self.memory.borrow().clone() };
+        let memory = Memory { back: None, recorded: false, ..self.memory.borrow().clone() };
         Self { memory: Rc::new(RefCell::new(memory)), token: None }
     }
 }
@@ -173,14 +183,40 @@ impl<B: Backend> Clone for AttentionCache<B> {
 impl<B: Backend> AttentionCache<B> {
     /// A cache of no steps, with room for `capacity` before it has to grow.
     pub fn new(backend: &B, batch: usize, heads: usize, per_head: usize, capacity: usize) -> Self {
+        Self::windowed(backend, batch, heads, per_head, capacity, None)
+    }
+
+    /// The same, of which a step sees the last `window` steps alone, itself among them, if there is a window. Of a
+    /// sequence that is only read, not many more are kept.
+    pub fn windowed(
+        backend: &B,
+        batch: usize,
+        heads: usize,
+        per_head: usize,
+        capacity: usize,
+        window: Option<usize>,
+    ) -> Self {
         let sizes = CacheSizes { batch, heads, per_head, capacity };
-        let memory = Memory { backend: backend.clone(), sizes, len: 0, pair: None, back: None };
+        let backend = backend.clone();
+        let (len, dropped, recorded, pair, back) = (0, 0, false, None, None);
+        let memory = Memory { backend, sizes, len, dropped, window, recorded, pair, back };
         Self { memory: Rc::new(RefCell::new(memory)), token: None }
     }
 
-    /// Steps so far.
+    /// Steps so far, those that no window shows any more among them.
     pub fn len(&self) -> usize {
-        self.memory.borrow().len
+        let memory = self.memory.borrow();
+        memory.dropped + memory.len
+    }
+
+    /// How many of the steps so far the last one sees.
+    pub fn visible(&self) -> usize {
+        self.memory.borrow().seen().len()
+    }
+
+    /// Steps that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.memory.borrow().sizes.capacity
     }
 
     /// Whether there has been no step yet.
@@ -191,7 +227,9 @@ impl<B: Backend> AttentionCache<B> {
     /// Lets go of the way back: no derivative will be asked of what was read so far.
     pub fn release(&mut self) {
         self.token = None;
-        self.memory.borrow_mut().back = None;
+        let mut memory = self.memory.borrow_mut();
+        memory.back = None;
+        memory.recorded = false;
     }
 
     /// Takes in the keys and values of the next steps: `qkv` `[B, S, 3d]`, or `[B, 3d]` for one.
@@ -206,8 +244,10 @@ impl<B: Backend> AttentionCache<B> {
             [b, width] if (b, width) == (batch, row) => 1,
             _ => return Err(qkv.unsuitable("attention", format!("the cache takes [{batch}, S, {row}]"))),
         };
+        memory.drop_unseen(steps)?;
         let start = memory.len;
         memory.extend(&qkv.array, steps)?;
+        memory.recorded |= qkv.is_tracked() || self.token.is_some();
         let token = Array::zeros(&memory.backend, [1])?;
         drop(memory);
         let op = Extend { memory: Rc::clone(&self.memory), start, steps };
@@ -219,15 +259,16 @@ impl<B: Backend> AttentionCache<B> {
         Ok(())
     }
 
-    /// Attention of the step that was taken in last to all steps: its `qkv` `[B, 3d]` to `[B, d]`; `mask` `[B, heads,
-    /// len]` multiplies the probabilities.
+    /// Attention of the step that was taken in last to all steps that it sees: its `qkv` `[B, 3d]` to `[B, d]`; `mask`
+    /// `[B, heads, visible]` multiplies the probabilities.
     ///
     /// # Errors
     /// [`TensorError::Unsuitable`] for another shape.
     pub fn attend(&self, qkv: &Tensor<B>, mask: Option<&Tensor<B>>) -> Result<Tensor<B>> {
         let memory = self.memory.borrow();
         let CacheSizes { batch, heads, .. } = memory.sizes;
-        let (width, len) = (memory.sizes.width(), memory.len);
+        let (width, seen) = (memory.sizes.width(), memory.seen());
+        let len = seen.len();
         if qkv.shape()[..] != [batch, 3 * width] {
             return Err(qkv.unsuitable("attention", format!("a step is [{batch}, {}]", 3 * width)));
         }
@@ -238,24 +279,24 @@ impl<B: Backend> AttentionCache<B> {
         let mask = mask.map(|m| m.array.clone());
         let mask_buffer = mask.as_ref().map(|m| &m.buffer);
         let (out, probabilities) =
-            memory.backend.attend(&qkv.array.buffer, pair, mask_buffer, len, memory.sizes)?;
+            memory.backend.attend(&qkv.array.buffer, pair, mask_buffer, seen.clone(), memory.sizes)?;
         let out = Array::new(&memory.backend, out, [batch, width].into());
         let probabilities = Array::new(&memory.backend, probabilities, [batch, heads, len].into());
         drop(memory);
-        let op = Attend { cache: self.handle(), len, probabilities, mask };
+        let op = Attend { cache: self.handle(), seen, probabilities, mask };
         match &self.token {
             Some(token) => Tape::record(op, &[qkv, token], out),
             None => Tape::record(op, &[qkv], out),
         }
     }
 
-    /// The keys and the values so far, each `[B, heads, len, per_head]`.
+    /// The keys and the values that the last step sees, each `[B, heads, visible, per_head]`.
     ///
     /// # Errors
     /// Device errors.
     pub fn keys_and_values(&self) -> Result<(Tensor<B>, Tensor<B>)> {
-        let len = self.len();
-        let copy = |values: bool| copy(&self.memory, self.token.as_ref(), len, values);
+        let seen = self.memory.borrow().seen();
+        let copy = |values: bool| copy(&self.memory, self.token.as_ref(), &seen, values);
         Ok((copy(false)?, copy(true)?))
     }
 
@@ -265,6 +306,27 @@ impl<B: Backend> AttentionCache<B> {
 }
 
 impl<B: Backend> Memory<B> {
+    /// The steps kept that the last one sees.
+    fn seen(&self) -> Range<usize> {
+        self.len - self.window.map_or(self.len, |window| window.min(self.len))..self.len
+    }
+
+    /// Makes room for `steps` more by dropping steps that none of them will see, if nobody comes back for those. As
+    /// many stay as are seen, so a cache of twice the window's capacity copies a step's keys once for each new step.
+    fn drop_unseen(&mut self, steps: usize) -> Result<()> {
+        let full = self.len + steps > self.sizes.capacity;
+        let seen = self.seen();
+        let (Some(pair), true, true) = (&self.pair, full && seen.start > 0, !self.recorded) else {
+            return Ok(());
+        };
+        let kept = CacheSizes { capacity: seen.len(), ..self.sizes };
+        let copy = |cache| self.backend.copy_cache(cache, seen.clone(), self.sizes);
+        let pair = KeysValues { keys: copy(&pair.keys)?, values: copy(&pair.values)? };
+        self.pair = Some(self.backend.resize_cache(&pair, seen.len(), kept, self.sizes)?);
+        (self.dropped, self.len) = (self.dropped + seen.start, seen.len());
+        Ok(())
+    }
+
     fn extend(&mut self, qkv: &Array<B>, steps: usize) -> Result<()> {
         let needed = self.len + steps;
         let full = needed > self.sizes.capacity;
@@ -347,7 +409,7 @@ impl<B: Backend> Op<B> for Extend<B> {
 /// One step's attention. Inputs: its qkv and, if the cache has a history, its token.
 struct Attend<B: Backend> {
     cache: Rc<RefCell<Memory<B>>>,
-    len: usize,
+    seen: Range<usize>,
     probabilities: Array<B>,
     mask: Option<Array<B>>,
 }
@@ -369,7 +431,8 @@ impl<B: Backend> Op<B> for Attend<B> {
         };
         let mask = self.mask.as_ref().map(|m| &m.buffer);
         let step = AttendedStep { qkv: &qkv.array.buffer, probabilities: &self.probabilities.buffer, mask };
-        let d_qkv = backend.attend_back(step, pair, back, &grad.array.buffer, self.len, *sizes)?;
+        let seen = self.seen.clone();
+        let d_qkv = backend.attend_back(step, pair, back, &grad.array.buffer, seen, *sizes)?;
         let d_qkv = Tensor::from(Array::new(backend, d_qkv, qkv.shape()));
         let token = dummy(backend, r.wanted.get(1).copied().unwrap_or(false))?;
         Ok(smallvec![Some(d_qkv), token])
@@ -388,12 +451,12 @@ impl<B: Backend> Attend<B> {
         let width = heads * per_head;
         let head = |t: &Tensor<B>| t.reshape([batch, heads, 1, per_head]);
         let (q, g) = (head(&qkv.slice(1, 0, width)?)?, head(grad)?);
-        let keys = copy(&self.cache, token, self.len, false)?;
-        let values = copy(&self.cache, token, self.len, true)?;
+        let keys = copy(&self.cache, token, &self.seen, false)?;
+        let values = copy(&self.cache, token, &self.seen, true)?;
         let scale = 1.0 / (per_head as f64).sqrt();
         let probabilities = q.matmul_transposed(&keys, false, true)?.scale(scale)?.softmax()?;
         let mask = match &self.mask {
-            Some(mask) => Some(Tensor::from(mask.clone()).reshape([batch, heads, 1, self.len])?),
+            Some(mask) => Some(Tensor::from(mask.clone()).reshape([batch, heads, 1, self.seen.len()])?),
             None => None,
         };
         let masked = |t: Tensor<B>| mask.as_ref().map_or(Ok(t.clone()), |mask| t.mul(mask));
@@ -401,7 +464,7 @@ impl<B: Backend> Attend<B> {
         let d_probabilities = masked(g.matmul_transposed(&values, false, true)?)?;
         let along = d_probabilities.mul(&probabilities)?.sum_axis(3)?;
         let d_scores = d_probabilities.sub(&along)?.mul(&probabilities)?.scale(scale)?;
-        let own = |t: &Tensor<B>| t.slice(3, self.len - 1, 1);
+        let own = |t: &Tensor<B>| t.slice(3, self.seen.len() - 1, 1);
         let parts = [d_scores.matmul(&keys)?, own(&d_scores)?.mul(&q)?, own(&weights)?.mul(&g)?];
         let flat = |t: &Tensor<B>| t.reshape([batch, width]);
         let [dq, dk, dv] = [flat(&parts[0])?, flat(&parts[1])?, flat(&parts[2])?];
@@ -412,27 +475,27 @@ impl<B: Backend> Attend<B> {
 fn copy<B: Backend>(
     memory: &Rc<RefCell<Memory<B>>>,
     token: Option<&Tensor<B>>,
-    len: usize,
+    seen: &Range<usize>,
     values: bool,
 ) -> Result<Tensor<B>> {
     let here = memory.borrow();
     let CacheSizes { batch, heads, per_head, .. } = here.sizes;
-    let shape = [batch, heads, len, per_head].into();
+    let shape = [batch, heads, seen.len(), per_head].into();
     let Some(pair) = &here.pair else { return Tensor::zeros(&here.backend, shape) };
     let source = if values { &pair.values } else { &pair.keys };
-    let array = Array::new(&here.backend, here.backend.copy_cache(source, len, here.sizes)?, shape);
+    let array = Array::new(&here.backend, here.backend.copy_cache(source, seen.clone(), here.sizes)?, shape);
     drop(here);
-    let op = CacheCopy { memory: Rc::clone(memory), len, values };
+    let op = CacheCopy { memory: Rc::clone(memory), seen: seen.clone(), values };
     match token {
         Some(token) => Tape::record(op, &[token], array),
         None => Ok(Tensor::from(array)),
     }
 }
 
-/// The first steps' keys or values as a tensor. Input: the cache's token.
+/// Steps' keys or values as a tensor. Input: the cache's token.
 struct CacheCopy<B: Backend> {
     memory: Rc<RefCell<Memory<B>>>,
-    len: usize,
+    seen: Range<usize>,
     values: bool,
 }
 
@@ -450,7 +513,7 @@ impl<B: Backend> Op<B> for CacheCopy<B> {
         let (backend, sizes) = (memory.backend.clone(), memory.sizes);
         let back = memory.back(r.sweep)?;
         let into = if self.values { &mut back.values } else { &mut back.keys };
-        backend.add_to_cache(into, &grad.array.buffer, self.len, sizes)?;
+        backend.add_to_cache(into, &grad.array.buffer, self.seen.clone(), sizes)?;
         Ok(smallvec![dummy(&backend, r.wanted[0])?])
     }
 }

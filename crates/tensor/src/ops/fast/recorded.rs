@@ -35,8 +35,8 @@ impl<B: Backend> Op<B> for Read<B> {
     }
 }
 
-/// `Fᵀ g` at a version: how a derivative by what was read becomes one by what read it.
-fn transposed<B: Backend>(
+/// `Fᵀ g` at a version: how a derivative by what was read becomes one by what read it, and a read of its own.
+pub(super) fn transposed<B: Backend>(
     path: &Rc<RefCell<Path<B>>>,
     version: usize,
     g: &Tensor<B>,

@@ -1,6 +1,6 @@
 //! One layer's fast weights on their way through a sequence.
 
-use super::recorded::{Read, Update};
+use super::recorded::{Read, Update, transposed};
 use super::*;
 
 /// Growth of rounding errors from which a copy of F is kept, if enough steps have passed since the last.
@@ -162,6 +162,25 @@ impl<B: Backend> FastTrajectory<B> {
         drop(path);
         let op = Read { path: Rc::clone(&self.path), version, value: value.clone(), bias };
         self.record(op, x, value)
+    }
+
+    /// `Fᵀ g`: g `[B, out]` to `[B, in]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] when g has another shape.
+    pub fn read_transposed(&self, g: &Tensor<B>) -> Result<Tensor<B>> {
+        let mut path = self.path.borrow_mut();
+        let FastSizes { batch, out, .. } = path.sizes;
+        if g.shape()[..] != [batch, out] {
+            return Err(g.unsuitable("fast weights", format!("transposed, they read [{batch}, {out}]")));
+        }
+        let version = path.changes.len();
+        if g.is_tracked() {
+            path.seek_end()?;
+            path.begin();
+        }
+        drop(path);
+        transposed(&self.path, version, g, self.token.as_ref())
     }
 
     fn record(&self, op: impl Op<B>, x: &Tensor<B>, value: Array<B>) -> Result<Tensor<B>> {

@@ -178,6 +178,21 @@ impl<B: Backend> FastHistory<B> {
         }
     }
 
+    /// `Fᵀ g` with all changes so far: g `[B, out]` to `[B, in]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] when g has another shape.
+    pub fn read_transposed(&self, g: &Tensor<B>) -> Result<Tensor<B>> {
+        let FastSizes { batch, out, inp } = self.sizes;
+        if g.shape()[..] != [batch, out] {
+            return Err(g.unsuitable("fast_history", format!("transposed, it reads [{batch}, {out}]")));
+        }
+        let (p, q, weights) = self.tensors();
+        let along = g.reshape([batch, 1, out])?.matmul_transposed(&p, false, true)?;
+        let weighted = along.mul(&weights.slice(1, self.made, 1)?)?.scale(self.plasticity[0].wide())?;
+        weighted.matmul(&q)?.reshape([batch, inp])
+    }
+
     /// The reads of consecutive steps x `[B, T, in]`, from step `first` on: `[B, T, out]`.
     fn read(&self, x: &Tensor<B>, first: usize) -> Result<Tensor<B>> {
         let [alpha, beta] = self.plasticity.map(Element::wide);
