@@ -535,8 +535,8 @@ impl<B: Backend> PlasticTransformer<B> {
         match steps {
             // on the way back, an update in place is undone by dividing by 1 − η
             _ if self.config.eta0 > LARGEST_ETA_IN_PLACE => FastWeights::plain(),
-            Some(steps) => FastWeights::for_steps(steps),
-            None => FastWeights::zero(),
+            Some(steps) => FastWeights::for_steps(steps).with_rates_up_to(self.config.eta0),
+            None => FastWeights::zero().with_rates_up_to(self.config.eta0),
         }
     }
 

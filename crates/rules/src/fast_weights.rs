@@ -16,6 +16,8 @@ use crate::{RankOne, Result, RuleError};
 #[derive(Debug, Clone)]
 pub struct FastWeights<B: Backend> {
     kind: Kind<B>,
+    /// What no η is above, if that is known.
+    largest_rate: Option<f64>,
     /// ‖F‖² after updates that the kind itself does not remember, until taken.
     norms: Vec<Tensor<B>>,
 }
@@ -38,17 +40,27 @@ impl<B: Backend> Default for FastWeights<B> {
 impl<B: Backend> FastWeights<B> {
     /// Fast weights before the first update: zero, and taking no memory.
     pub fn zero() -> Self {
-        Self { kind: Kind::Zero(None), norms: Vec::new() }
+        Self::of(Kind::Zero(None))
     }
 
     /// The same, of the plain kind.
     pub fn plain() -> Self {
-        Self { kind: Kind::Plain(None), norms: Vec::new() }
+        Self::of(Kind::Plain(None))
     }
 
     /// The same, for a sequence of `steps` steps: how far apart copies for the way back are kept follows from it.
     pub fn for_steps(steps: usize) -> Self {
-        Self { kind: Kind::Zero(Some(steps)), norms: Vec::new() }
+        Self::of(Kind::Zero(Some(steps)))
+    }
+
+    fn of(kind: Kind<B>) -> Self {
+        Self { kind, largest_rate: None, norms: Vec::new() }
+    }
+
+    /// The same, of which it is known that no η will be above `bound`: an update in place then need not wait for η.
+    #[must_use]
+    pub fn with_rates_up_to(self, bound: f64) -> Self {
+        Self { largest_rate: Some(bound), ..self }
     }
 
     /// Whether there has been no update yet.
@@ -70,7 +82,7 @@ impl<B: Backend> FastWeights<B> {
                 } else {
                     Kind::InPlace(FastTrajectory::from_parts(weight.array(), bias.array())?)
                 };
-                Ok(Self { kind, norms: Vec::new() })
+                Ok(Self::of(kind))
             }
             _ => Err(RuleError::FastWeights { weight: weight_shape, bias: bias_shape }),
         }
@@ -130,14 +142,18 @@ impl<B: Backend> FastWeights<B> {
                 };
                 self.kind = match history {
                     Some(history) => Kind::History(history),
-                    None => Kind::InPlace(FastTrajectory::new(p.backend(), batch, out, inp, steps)),
+                    None => Kind::InPlace(
+                        FastTrajectory::new(p.backend(), batch, out, inp, steps)
+                            .with_rates_up_to(self.largest_rate),
+                    ),
                 };
             }
             // longer than was said, or no longer constant: on from F itself
             Kind::History(history) if !(constant && history.has_room()) => {
                 if let Some((weight, bias)) = history.get()? {
                     self.norms = self.take_norms()?;
-                    self.kind = Kind::InPlace(FastTrajectory::from_parts(&weight, &bias)?);
+                    let path = FastTrajectory::from_parts(&weight, &bias)?;
+                    self.kind = Kind::InPlace(path.with_rates_up_to(self.largest_rate));
                 }
             }
             _ => {}
