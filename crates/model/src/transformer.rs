@@ -459,8 +459,8 @@ impl<B: Backend> PlasticTransformer<B> {
         match steps {
             // on the way back, an update in place is undone by dividing by 1 − η
             _ if self.largest_eta > LARGEST_ETA_IN_PLACE => FastWeights::plain(),
-            Some(steps) => FastWeights::for_steps(steps),
-            None => FastWeights::zero(),
+            Some(steps) => FastWeights::for_steps(steps).with_rates_up_to(self.largest_eta),
+            None => FastWeights::zero().with_rates_up_to(self.largest_eta),
         }
     }
 

@@ -18,6 +18,8 @@ use crate::{RankOne, Result, RuleError, RuleMemory};
 #[derive(Debug, Clone)]
 pub struct FastWeights<B: Backend> {
     kind: Kind<B>,
+    /// What no η is above, if that is known.
+    largest_rate: Option<f64>,
     /// ‖F‖² after updates that the kind itself does not remember, until taken.
     norms: Vec<Tensor<B>>,
     pub(crate) memory: RuleMemory<B>,
@@ -42,7 +44,7 @@ impl<B: Backend> Default for FastWeights<B> {
 
 impl<B: Backend> FastWeights<B> {
     fn of(kind: Kind<B>) -> Self {
-        Self { kind, norms: Vec::new(), memory: RuleMemory::default(), gathered: None }
+        Self { kind, largest_rate: None, norms: Vec::new(), memory: RuleMemory::default(), gathered: None }
     }
 
     /// Fast weights before the first update: zero, and taking no memory.
@@ -58,6 +60,12 @@ impl<B: Backend> FastWeights<B> {
     /// The same, for a sequence of `steps` steps: how far apart copies for the way back are kept follows from it.
     pub fn for_steps(steps: usize) -> Self {
         Self::of(Kind::Zero(Some(steps)))
+    }
+
+    /// The same, of which it is known that no η will be above `bound`: an update in place then need not wait for η.
+    #[must_use]
+    pub fn with_rates_up_to(self, bound: f64) -> Self {
+        Self { largest_rate: Some(bound), ..self }
     }
 
     /// Whether there has been no update yet.
@@ -157,14 +165,18 @@ impl<B: Backend> FastWeights<B> {
                 };
                 self.kind = match history {
                     Some(history) => Kind::History(history),
-                    None => Kind::InPlace(FastTrajectory::new(p.backend(), batch, out, inp, steps)),
+                    None => Kind::InPlace(
+                        FastTrajectory::new(p.backend(), batch, out, inp, steps)
+                            .with_rates_up_to(self.largest_rate),
+                    ),
                 };
             }
             // longer than was said, or no longer constant: on from F itself
             Kind::History(history) if !(constant && history.has_room()) => {
                 if let Some((weight, bias)) = history.get()? {
                     self.norms = self.take_norms()?;
-                    self.kind = Kind::InPlace(FastTrajectory::from_parts(&weight, &bias)?);
+                    let path = FastTrajectory::from_parts(&weight, &bias)?;
+                    self.kind = Kind::InPlace(path.with_rates_up_to(self.largest_rate));
                 }
             }
             _ => {}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaDevice, DeviceSlice};
+use cudarc::driver::{CudaDevice, DevicePtr, DeviceSlice};
 use dfdx::tensor::{CudaError, Storage};
 
 use super::{Cuda, describe_dfdx};
@@ -76,8 +76,9 @@ impl Pool {
 }
 
 struct Block {
-    /// `None` only while it is dropped.
+    /// `None` only while it is dropped. A buffer of no elements has one that is not counted: a device gives out no less.
     slice: Option<Slice>,
+    len: usize,
     cuda: Cuda,
 }
 
@@ -101,7 +102,27 @@ impl std::fmt::Debug for CudaBuffer {
 
 impl CudaBuffer {
     pub(crate) fn len(&self) -> usize {
-        self.slice().len()
+        self.0.len
+    }
+
+    /// Where its elements are on the device, for a kernel that is queued before it is dropped.
+    pub(crate) fn address(&self) -> u64 {
+        *self.slice().device_ptr()
+    }
+
+    /// The same for one that a kernel writes to: copied first if somebody shares the elements.
+    pub(crate) fn own(&mut self) -> Result<u64> {
+        Ok(*self.make_mut()?.device_ptr())
+    }
+
+    /// Makes room for other elements in the place of these, which somebody may share: then it is a new buffer, and the
+    /// old one comes back.
+    pub(crate) fn renew(&mut self) -> Result<Option<Self>> {
+        if Arc::get_mut(&mut self.0).is_some() {
+            return Ok(None);
+        }
+        let new = self.0.cuda.build(self.len(), |_| Ok(()))?;
+        Ok(Some(std::mem::replace(self, new)))
     }
 
     pub(crate) fn slice(&self) -> &Slice {
@@ -134,10 +155,10 @@ impl Cuda {
             return Err(self.error(format!("a buffer of {len} elements won't do: at most {MAX_LEN} will")));
         }
         let slice =
-            self.0.pool.take(len, &self.0.handle).map_err(|error| {
+            self.0.pool.take(len.max(1), &self.0.handle).map_err(|error| {
                 self.error(describe_dfdx(&format!("allocating {} bytes", 4 * len), &error))
             })?;
-        let mut buffer = CudaBuffer(Arc::new(Block { slice: Some(slice), cuda: self.clone() }));
+        let mut buffer = CudaBuffer(Arc::new(Block { slice: Some(slice), len, cuda: self.clone() }));
         write(buffer.make_mut()?)?;
         Ok(buffer)
     }

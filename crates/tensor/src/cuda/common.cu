@@ -60,6 +60,40 @@ template <unsigned N> __device__ void locate(const Strided<N>& walk, unsigned i,
     for (unsigned n = 0; n < N; ++n) at[n] += i * walk.strides[n][0];
 }
 
+// Several buffers by their addresses, for kernels over all of them.
+struct Parts {
+    const float* at[64];
+};
+
+// The sum of a value over a warp, all of whose threads call it; every one gets it.
+__device__ float warp_sum(float value) {
+#pragma unroll
+    for (unsigned apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+    return value;
+}
+
+// N neighbours, one or four of which are moved at once.
+template <unsigned N> struct Run {
+    float x[N];
+};
+
+__device__ void get(Run<1>& run, const float* from) { run.x[0] = *from; }
+__device__ void get(Run<4>& run, const float* from) {
+    float4 v = *(const float4*)from;
+    run.x[0] = v.x, run.x[1] = v.y, run.x[2] = v.z, run.x[3] = v.w;
+}
+// What is read once: it leaves the nearest cache to what is read again.
+__device__ void get_once(Run<1>& run, const float* from) { run.x[0] = *from; }
+__device__ void get_once(Run<4>& run, const float* from) {
+    asm volatile("ld.global.L1::no_allocate.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(run.x[0]), "=f"(run.x[1]), "=f"(run.x[2]), "=f"(run.x[3])
+                 : "l"(from));
+}
+__device__ void put(float* to, const Run<1>& run) { *to = run.x[0]; }
+__device__ void put(float* to, const Run<4>& run) {
+    *(float4*)to = make_float4(run.x[0], run.x[1], run.x[2], run.x[3]);
+}
+
 extern "C" __global__ void fill(float* out, float value, unsigned len) {
     unsigned i = element();
     if (i < len) out[i] = value;

@@ -15,6 +15,7 @@
 //!
 //! A kernel's sizes have 32 bits, so a buffer has less than 2³¹ elements; more are refused.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -27,16 +28,17 @@ use crate::{Result, Storage, TensorError};
 
 mod buffer;
 mod card;
-mod host;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod libraries;
 mod module;
+mod parts;
 mod strided;
 
 pub use buffer::CudaBuffer;
 pub(crate) use buffer::Slice;
 pub use card::Memory;
-pub(crate) use module::{elements, grid, groups};
+pub(crate) use module::{elements, grid, groups, over};
+pub(crate) use parts::Parts;
 pub(crate) use strided::Strided;
 
 use buffer::Pool;
@@ -54,6 +56,9 @@ struct Device {
     name: String,
     handle: Arc<CudaDevice>,
     blas: Arc<CudaBlas>,
+    kernels: HashMap<&'static str, CudaFunction>,
+    /// The major part of its compute capability.
+    major: i32,
     pool: Pool,
 }
 
@@ -87,20 +92,25 @@ impl Cuda {
             Pool::open(ordinal).map_err(|error| failed(describe_dfdx("opening it", &error)))?;
         let blas = CudaBlas::new(Arc::clone(&handle))
             .map_err(|error| failed(describe("starting cuBLAS", error.0)))?;
-        module::load(&handle).map_err(failed)?;
         let capability = |attribute| handle.attribute(attribute).map_err(by_driver);
         let (major, minor) = (
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             capability(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
         let product = card::product(&handle).map_err(by_driver)?;
+        let kernels = module::load(&handle, major).map_err(failed)?;
         let name = format!("cuda:{ordinal} (sm_{major}{minor}, f32, {product})");
-        Ok(Self(Arc::new(Device { ordinal, name, handle, blas: Arc::new(blas), pool })))
+        Ok(Self(Arc::new(Device { ordinal, name, handle, blas: Arc::new(blas), kernels, major, pool })))
     }
 
     /// The device's number.
     pub fn ordinal(&self) -> usize {
         self.0.ordinal
+    }
+
+    /// Whether it has matrix units that take single precision.
+    pub(crate) fn has_matrix_units(&self) -> bool {
+        self.0.major >= module::MATRIX_UNITS
     }
 
     /// Waits until all work that was queued is done, as a measurement of time must.
@@ -125,15 +135,15 @@ impl Cuda {
     where
         CudaFunction: LaunchAsync<A>,
     {
-        if config.grid_dim.0 == 0 {
+        if config.grid_dim.0 * config.grid_dim.1 == 0 {
             return Ok(());
         }
-        let Some(function) = self.0.handle.get_func(module::NAME, kernel) else {
+        let Some(function) = self.0.kernels.get(kernel) else {
             return Err(self.error(format!("its module has no kernel {kernel}")));
         };
         // SAFETY: the caller vouches for the arguments. What is dropped goes back to a pool, whose next user
         // queues work behind this kernel, on the same stream.
-        self.checked(kernel, unsafe { function.launch(config, arguments) })
+        self.checked(kernel, unsafe { function.clone().launch(config, arguments) })
     }
 
     /// cuBLAS, with the device made current on this thread.
@@ -146,7 +156,7 @@ impl Cuda {
         result.map_err(|error| self.error(error.describe(doing)))
     }
 
-    fn error(&self, message: String) -> TensorError {
+    pub(crate) fn error(&self, message: String) -> TensorError {
         TensorError::Device { device: self.0.name.clone(), message }
     }
 }

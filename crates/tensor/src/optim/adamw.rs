@@ -40,6 +40,21 @@ pub struct AdamWStep {
     pub root_scale: f64,
 }
 
+/// One parameter's update.
+#[derive(Debug)]
+pub struct AdamWUpdate<'a, Buffer> {
+    /// The parameter.
+    pub parameter: &'a mut Buffer,
+    /// Its gradient.
+    pub gradient: &'a Buffer,
+    /// Its first moment.
+    pub first: &'a mut Buffer,
+    /// Its second moment.
+    pub second: &'a mut Buffer,
+    /// The update's numbers.
+    pub step: AdamWStep,
+}
+
 /// Kernels of the optimiser.
 pub trait OptimiserKernels: Storage {
     /// Updates a parameter and its two moments in place.
@@ -54,6 +69,29 @@ pub trait OptimiserKernels: Storage {
         second: &mut Self::Buffer,
         step: AdamWStep,
     ) -> Result<()>;
+
+    /// Updates several parameters and their moments in place.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn adamw_all(&self, updates: Vec<AdamWUpdate<'_, Self::Buffer>>) -> Result<()> {
+        for AdamWUpdate { parameter, gradient, first, second, step } in updates {
+            self.adamw(parameter, gradient, first, second, step)?;
+        }
+        Ok(())
+    }
+
+    /// Sum of the squares of several buffers, in f64 on the host.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn sum_of_all_squares(&self, all: &[&Self::Buffer]) -> Result<f64> {
+        let mut sum = 0.0;
+        for x in all {
+            sum += self.sum_of_squares(x)?;
+        }
+        Ok(sum)
+    }
 
     /// Sum of squares, in f64 on the host.
     ///
@@ -202,6 +240,8 @@ impl<B: Backend> AdamW<B> {
     ) -> Result<()> {
         let AdamWSettings { beta1, beta2, eps, weight_decay } = self.settings;
         self.moments.resize_with(gradients.len().max(self.moments.len()), || None);
+        let mut updates = Vec::with_capacity(gradients.len());
+        let mut backend = None;
         for ((parameter, gradient), moments) in parameters.into_iter().zip(gradients).zip(&mut self.moments) {
             let Some(gradient) = gradient else { continue };
             if parameter.shape != gradient.shape {
@@ -226,16 +266,16 @@ impl<B: Backend> AdamW<B> {
                 rate: lr / (1.0 - beta1.powi(*steps)),
                 root_scale: 1.0 / (1.0 - beta2.powi(*steps)).sqrt(),
             };
-            let backend = parameter.backend.clone();
-            backend.adamw(
-                &mut parameter.buffer,
-                &gradient.buffer,
-                &mut first.buffer,
-                &mut second.buffer,
+            backend = Some(parameter.backend.clone());
+            updates.push(AdamWUpdate {
+                parameter: &mut parameter.buffer,
+                gradient: &gradient.buffer,
+                first: &mut first.buffer,
+                second: &mut second.buffer,
                 step,
-            )?;
+            });
         }
-        Ok(())
+        backend.map_or(Ok(()), |backend| backend.adamw_all(updates))
     }
 }
 

@@ -7,11 +7,10 @@ use crate::{Array, Backend, Result};
 /// # Errors
 /// Device errors.
 pub fn global_norm<B: Backend>(gradients: &[Option<Array<B>>]) -> Result<f64> {
-    let mut squares = 0.0;
-    for gradient in gradients.iter().flatten() {
-        squares += gradient.backend.sum_of_squares(&gradient.buffer)?;
-    }
-    Ok(squares.sqrt())
+    let given: Vec<&Array<B>> = gradients.iter().flatten().collect();
+    let Some(first) = given.first() else { return Ok(0.0) };
+    let buffers: Vec<_> = given.iter().map(|gradient| &gradient.buffer).collect();
+    Ok(first.backend.sum_of_all_squares(&buffers)?.sqrt())
 }
 
 /// Scales all gradients by `max_norm / (norm + 1e-6)` where that is below 1; returns the norm before.

@@ -4,16 +4,31 @@ struct AdamW {
     float beta1, beta2, rest1, rest2, eps, keep, rate, root_scale;
 };
 
-extern "C" __global__ void adamw(
-    float* parameter, const float* gradient, float* first, float* second, AdamW s, unsigned len) {
-    unsigned i = element();
-    if (i >= len) return;
-    float g = gradient[i];
-    float m = s.beta1 * first[i] + s.rest1 * g;
-    float v = s.beta2 * second[i] + s.rest2 * g * g;
-    first[i] = m;
-    second[i] = v;
-    parameter[i] = s.keep * parameter[i] - s.rate * m / (sqrtf(v) * s.root_scale + s.eps);
+struct AdamWUpdate {
+    float* parameter;
+    const float* gradient;
+    float* first;
+    float* second;
+    AdamW constants;
+    unsigned long long len;
+};
+
+struct AdamWUpdates {
+    AdamWUpdate at[48];
+};
+
+// Several parameters' updates; blockIdx.y is the parameter.
+extern "C" __global__ void adamw(const __grid_constant__ AdamWUpdates updates) {
+    const AdamWUpdate& update = updates.at[blockIdx.y];
+    const AdamW& s = update.constants;
+    for (unsigned long long i = element(); i < update.len; i += gridDim.x * blockDim.x) {
+        float g = update.gradient[i];
+        float m = s.beta1 * update.first[i] + s.rest1 * g;
+        float v = s.beta2 * update.second[i] + s.rest2 * g * g;
+        update.first[i] = m;
+        update.second[i] = v;
+        update.parameter[i] = s.keep * update.parameter[i] - s.rate * m / (sqrtf(v) * s.root_scale + s.eps);
+    }
 }
 
 // A sum of squares of each chunk, in double precision; a group of threads a chunk.

@@ -6,6 +6,6 @@ mod clip;
 pub(crate) mod cuda;
 mod schedule;
 
-pub use adamw::{AdamW, AdamWSettings, AdamWStep, Moments, OptimiserKernels};
+pub use adamw::{AdamW, AdamWSettings, AdamWStep, AdamWUpdate, Moments, OptimiserKernels};
 pub use clip::{clip_global_norm, global_norm};
 pub use schedule::Schedule;

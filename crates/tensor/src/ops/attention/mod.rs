@@ -15,6 +15,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 /// Sizes of a cache: keys and values are `[batch, heads, capacity, per_head]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +250,7 @@ impl<B: Backend> AttentionCache<B> {
         let start = memory.len;
         memory.extend(&qkv.array, steps)?;
         memory.recorded |= qkv.is_tracked() || self.token.is_some();
-        let token = Array::zeros(&memory.backend, [1])?;
+        let token = Array::zeros(&memory.backend, [0])?;
         drop(memory);
         let op = Extend { memory: Rc::clone(&self.memory), start, steps };
         let token = match &self.token {
@@ -367,7 +369,7 @@ impl<B: Backend> Memory<B> {
 }
 
 fn dummy<B: Backend>(backend: &B, wanted: bool) -> Result<Option<Tensor<B>>> {
-    wanted.then(|| Tensor::zeros(backend, [1])).transpose()
+    wanted.then(|| Tensor::zeros(backend, [0])).transpose()
 }
 
 /// Keys and values written. Inputs: qkv and, if earlier ones have a history, their token.

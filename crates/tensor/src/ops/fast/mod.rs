@@ -19,13 +19,20 @@ use smallvec::{SmallVec, smallvec};
 use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Element, Result, Shape, Storage, Tape, Tensor, TensorError};
 
+mod by_changes;
 mod cpu;
 mod credit;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda_changes;
 mod recorded;
 mod trajectory;
 mod walks;
 
+pub use by_changes::ByChanges;
 pub use trajectory::FastTrajectory;
+use trajectory::HeldTerm;
 
 /// Sizes of a layer's fast weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +83,8 @@ pub struct Credit<Buffer> {
     pub by_fast: Option<(Buffer, Buffer)>,
     /// S = ⟨derivative, fast weights⟩, `[batch]`.
     pub inner: Buffer,
-    /// Derivatives by α `[out, inp]` and β `[out]`.
+    /// Derivatives by α `[out, inp]` and β `[out]`, or what they will be made of
+    /// ([`fast_credit_by_plastic`](FastKernels::fast_credit_by_plastic)).
     pub by_plastic: (Buffer, Buffer),
 }
 
@@ -91,6 +99,20 @@ pub struct Advanced<Buffer> {
 
 /// Kernels of fast weights along a sequence. F is `[batch, out, inp]`, c `[batch, out]`.
 pub trait FastKernels: Storage {
+    /// The largest of an update's rates η `[batch]`, at least 0; `None` on a device that it would have to be waited for, if
+    /// a bound will do.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn largest_rate(&self, eta: &Self::Buffer) -> Result<Option<Self::Elem>> {
+        Ok(Some(self.download(eta)?.into_iter().fold(num_traits::Zero::zero(), num_traits::Float::max)))
+    }
+
+    /// Kernels of fast weights by their changes, on a device that has better ones than those of F.
+    fn by_changes(&self) -> Option<&dyn ByChanges<Self::Buffer>> {
+        None
+    }
+
     /// Carries `change` out, if there is one, then reads `F x`, plus c if `bias`, if there is an x.
     ///
     /// # Errors
@@ -116,6 +138,28 @@ pub trait FastKernels: Storage {
         g: Option<&Self::Buffer>,
         sizes: FastSizes,
     ) -> Result<Option<Self::Buffer>>;
+
+    /// What the way back through a layer begins with: nothing.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn fast_credit_start(&self, sizes: FastSizes) -> Result<Credit<Self::Buffer>> {
+        let zeros = |len| self.full(len, num_traits::Zero::zero());
+        let by_plastic = (zeros(sizes.out * sizes.inp)?, zeros(sizes.out)?);
+        Ok(Credit { by_fast: None, inner: zeros(sizes.batch)?, by_plastic })
+    }
+
+    /// The derivatives by α `[out, inp]` and β `[out]` so far.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn fast_credit_by_plastic(
+        &self,
+        credit: &Credit<Self::Buffer>,
+        _: FastSizes,
+    ) -> Result<(Self::Buffer, Self::Buffer)> {
+        Ok(credit.by_plastic.clone())
+    }
 
     /// The way back through one update: lets the derivative by F decay by the later update's η, adds `terms`, and
     /// gives the derivatives by this update's η `[batch]`, p `[batch, out]` and q `[batch, inp]`.

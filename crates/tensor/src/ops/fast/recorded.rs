@@ -1,6 +1,7 @@
 //! A layer's reads and updates as operations on the tape.
 
-use super::trajectory::{HeldTerm, Path};
+use super::by_changes::ChangeGrads;
+use super::trajectory::Path;
 use super::*;
 
 /// `F x + c` at a version. Inputs: x and, if F has a history, its token.
@@ -27,7 +28,7 @@ impl<B: Backend> Op<B> for Read<B> {
         let mut path = self.path.borrow_mut();
         if through_fast {
             let (left, right) = (grad.array.clone(), r.inputs[0].array.clone());
-            let term = HeldTerm { left, right, bias: self.bias };
+            let term = HeldTerm { version: self.version, left, right, bias: self.bias };
             path.include(r.sweep, term, &grad.array, &self.value)?;
         }
         let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
@@ -70,7 +71,7 @@ impl<B: Backend> Op<B> for ReadTransposed<B> {
         let mut path = self.path.borrow_mut();
         if through_fast {
             let (left, right) = (r.inputs[0].array.clone(), grad.array.clone());
-            let term = HeldTerm { left, right, bias: false };
+            let term = HeldTerm { version: self.version, left, right, bias: false };
             path.include(r.sweep, term, &grad.array, &self.value)?;
         }
         let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
@@ -97,6 +98,11 @@ impl<B: Backend> Op<B> for Update<B> {
         let (alpha, beta) = path.plastic()?;
         let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
         path.back(r.sweep)?;
+        let earlier = r.wanted.get(5).copied().unwrap_or(false);
+        if path.is_by_changes() {
+            let found = path.credit_by_changes(self.index, earlier)?;
+            return self.grads(r, &path, found);
+        }
         let Path { backend, sizes, changes, back, .. } = &mut *path;
         let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
         let read = std::mem::take(&mut back.terms);
@@ -106,26 +112,35 @@ impl<B: Backend> Op<B> for Update<B> {
             .collect();
         let decay = back.decay.as_ref().map(|eta| &eta.buffer);
         let change = &changes[self.index];
-        let [d_eta, dp, dq] =
+        let by_change =
             backend.fast_credit(&mut back.credit, &plastic, decay, &terms, change.change(), *sizes)?;
         back.decay = Some(change.eta.clone());
-        let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(backend, buffer, shape)));
-        let FastSizes { batch, out, inp } = *sizes;
+        // the sweep goes through no earlier update: α's and β's derivatives are whole
+        let by_plastic =
+            if earlier { None } else { Some(backend.fast_credit_by_plastic(&back.credit, *sizes)?) };
+        self.grads(r, &path, (by_change, by_plastic))
+    }
+}
+
+impl<B: Backend> Update<B> {
+    fn grads(
+        &self,
+        r: &Recorded<'_, B>,
+        path: &Path<B>,
+        ([d_eta, dp, dq], by_plastic): ChangeGrads<B::Buffer>,
+    ) -> Result<Grads<B>> {
+        let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(&path.backend, buffer, shape)));
+        let FastSizes { batch, out, inp } = path.sizes;
+        let (d_alpha, d_beta) = by_plastic.unzip();
         let mut grads: Grads<B> = smallvec![
             tensor(d_eta, [batch].into()),
-            None,
-            None,
+            d_alpha.and_then(|d_alpha| tensor(d_alpha, [out, inp].into())),
+            d_beta.and_then(|d_beta| tensor(d_beta, [out].into())),
             tensor(dp, [batch, out].into()),
             tensor(dq, [batch, inp].into())
         ];
-        if !r.wanted.get(5).copied().unwrap_or(false) {
-            // the sweep goes through no earlier update: α's and β's derivatives are whole
-            let (d_alpha, d_beta) = back.credit.by_plastic.clone();
-            grads[1] = tensor(d_alpha, [out, inp].into());
-            grads[2] = tensor(d_beta, [out].into());
-        }
         if r.inputs.len() > 5 {
-            grads.push(token_grad(&path, r.wanted[5])?);
+            grads.push(token_grad(path, r.wanted[5])?);
         }
         Ok(grads)
     }
@@ -133,8 +148,8 @@ impl<B: Backend> Op<B> for Update<B> {
 
 /// A token's gradient: nothing but the word that F has one.
 fn token_grad<B: Backend>(path: &Path<B>, wanted: bool) -> Result<Option<Tensor<B>>> {
-    let zero = || Ok(Tensor::from(Array::zeros(&path.backend, [1])?));
-    wanted.then(zero).transpose()
+    let none = || Ok(Tensor::from(Array::zeros(&path.backend, [0])?));
+    wanted.then(none).transpose()
 }
 
 fn refuse_second_order(refuse: bool) -> Result<()> {

@@ -29,22 +29,28 @@ pub(super) struct Path<B: Backend> {
     pub(super) sizes: FastSizes,
     plastic: Option<(Array<B>, Array<B>)>,
     /// F and c before the first change, `None` for zero.
-    start: Option<Pair<B>>,
+    pub(super) start: Option<Pair<B>>,
     /// F and c after `version` changes.
-    fast: Option<Pair<B>>,
+    pub(super) fast: Option<Pair<B>>,
     version: usize,
     pub(super) changes: Vec<Record<B>>,
     /// Changes that have been carried out at some time.
-    carried: usize,
+    pub(super) carried: usize,
     /// ‖F‖² `[batch]` after each change, as they are carried out for the first time, until taken.
-    norms: Vec<Array<B>>,
+    pub(super) norms: Vec<Array<B>>,
+    /// The last one taken while F was not formed.
+    pub(super) last_norm: Option<Array<B>>,
+    /// How long the sequence will be, if that is known.
+    pub(super) steps: Option<usize>,
     /// Copies of F and c, by version.
     copies: Vec<(usize, Pair<B>)>,
     /// Every version of a stretch that is replayed: the first one's number, and they.
     replayed: Option<(usize, Vec<Option<Pair<B>>>)>,
     stretch: usize,
+    /// What no η is above, if that is known.
+    largest_rate: Option<f64>,
     /// Whether somebody may come back: a read or an update stands on a tape.
-    recorded: bool,
+    pub(super) recorded: bool,
     pub(super) back: Option<WayBack<B>>,
 }
 
@@ -66,6 +72,8 @@ impl<B: Backend> Record<B> {
 /// A [`Term`] until the sweep comes through an update.
 #[derive(Debug)]
 pub(super) struct HeldTerm<B: Backend> {
+    /// How many changes it comes after.
+    pub(super) version: usize,
     pub(super) left: Array<B>,
     pub(super) right: Array<B>,
     pub(super) bias: bool,
@@ -88,6 +96,7 @@ impl<B: Backend> Clone for FastTrajectory<B> {
             Self::starting(&path.backend, path.sizes, path.fast.clone(), Some(path.stretch * path.stretch));
         let mut here = copy.path.borrow_mut();
         here.plastic = path.plastic.clone();
+        here.largest_rate = path.largest_rate;
         here.changes = path.changes[path.version..].to_vec();
         here.carried = path.carried.saturating_sub(path.version);
         drop(here);
@@ -98,7 +107,9 @@ impl<B: Backend> Clone for FastTrajectory<B> {
 impl<B: Backend> FastTrajectory<B> {
     /// Fast weights `[batch, out, inp]` and `[batch, out]`, zero, of a sequence of `steps` steps if that is known.
     pub fn new(backend: &B, batch: usize, out: usize, inp: usize, steps: Option<usize>) -> Self {
-        Self::starting(backend, FastSizes { batch, out, inp }, None, steps)
+        let new = Self::starting(backend, FastSizes { batch, out, inp }, None, steps);
+        new.path.borrow_mut().steps = steps;
+        new
     }
 
     /// Fast weights that start as given: F `[batch, out, inp]`, c `[batch, out]`.
@@ -131,13 +142,24 @@ impl<B: Backend> FastTrajectory<B> {
             changes: Vec::new(),
             carried: 0,
             norms: Vec::new(),
+            last_norm: None,
+            steps: None,
             copies: Vec::new(),
             replayed: None,
             stretch,
+            largest_rate: None,
             recorded: false,
             back: None,
         };
         Self { path: Rc::new(RefCell::new(path)), token: None }
+    }
+
+    /// The same, of which it is known that no η is above `bound`: a device whose η would have to be waited for takes the
+    /// bound for it where it decides which copies to keep.
+    #[must_use]
+    pub fn with_rates_up_to(self, bound: Option<f64>) -> Self {
+        self.path.borrow_mut().largest_rate = bound;
+        self
     }
 
     /// `F x + c`: x `[B, in]` to `[B, out]`.
@@ -220,12 +242,17 @@ impl<B: Backend> FastTrajectory<B> {
         if index == 0 {
             path.plastic = Some((alpha.array.clone(), beta.array.clone()));
         }
-        let largest =
-            path.backend.download(&eta.array.buffer)?.into_iter().map(Element::wide).fold(0.0, f64::max);
+        let largest = match (path.backend.largest_rate(&eta.array.buffer)?, path.largest_rate) {
+            (Some(largest), _) => largest.wide(),
+            (None, Some(bound)) => bound,
+            (None, None) => {
+                path.backend.download(&eta.array.buffer)?.into_iter().map(Element::wide).fold(0.0, f64::max)
+            }
+        };
         let growth = 1.0 / (1.0 - largest).max(f64::MIN_POSITIVE);
         let (eta_a, p_a, q_a) = (eta.array.clone(), p.array.clone(), q.array.clone());
         path.changes.push(Record { eta: eta_a, p: p_a, q: q_a, growth });
-        let token = Array::new(&path.backend, path.backend.full(1, num_traits::Zero::zero())?, [1].into());
+        let token = Array::zeros(&path.backend, [0])?;
         drop(path);
         let op = Update { path: Rc::clone(&self.path), index };
         let token = match &self.token {
@@ -245,9 +272,9 @@ impl<B: Backend> FastTrajectory<B> {
         path.seek_end()?;
         let (backend, sizes, fast, stretch) =
             (path.backend.clone(), path.sizes, path.fast.clone(), path.stretch);
-        let norms = std::mem::take(&mut path.norms);
+        let (norms, bound) = (std::mem::take(&mut path.norms), path.largest_rate);
         drop(path);
-        *self = Self::starting(&backend, sizes, fast, Some(stretch * stretch));
+        *self = Self::starting(&backend, sizes, fast, Some(stretch * stretch)).with_rates_up_to(bound);
         self.path.borrow_mut().norms = norms;
         Ok(())
     }
@@ -257,6 +284,10 @@ impl<B: Backend> FastTrajectory<B> {
     /// # Errors
     /// Device errors.
     pub fn get(&self) -> Result<Option<(Array<B>, Array<B>)>> {
+        if self.path.borrow().is_by_changes() {
+            // formed beside them, so that the way back stays what it is
+            return self.clone().get();
+        }
         let mut path = self.path.borrow_mut();
         path.seek_end()?;
         let FastSizes { batch, out, inp } = path.sizes;
@@ -278,7 +309,8 @@ impl<B: Backend> FastTrajectory<B> {
     /// # Errors
     /// Device errors.
     pub fn settle(&self) -> Result<()> {
-        self.path.borrow_mut().seek_end()
+        let mut path = self.path.borrow_mut();
+        if path.is_by_changes() { path.norms_by_changes() } else { path.seek_end() }
     }
 
     /// Lets go of the way back: no derivative will be asked of what was read so far.
@@ -371,11 +403,13 @@ impl<B: Backend> Path<B> {
     /// `F x`, plus c if `bias`, at a version.
     pub(super) fn read_at(&mut self, version: usize, x: &Array<B>, bias: bool) -> Result<Array<B>> {
         let FastSizes { batch, out, .. } = self.sizes;
-        let mut read = None;
-        if self.version > version {
+        let mut read = self.read_by_changes(version, x, bias)?;
+        if read.is_some() {
+            // nothing to carry out
+        } else if self.version > version {
             self.retreat_to(version, None)?;
         }
-        while self.version < version {
+        while read.is_none() && self.version < version {
             let last = self.version + 1 == version;
             read = self.advance(last.then_some((x, bias)))?;
         }
@@ -394,6 +428,9 @@ impl<B: Backend> Path<B> {
     /// `Fᵀ g` at a version.
     pub(super) fn read_transposed_at(&mut self, version: usize, g: &Array<B>) -> Result<Array<B>> {
         let shape = [self.sizes.batch, self.sizes.inp].into();
+        if let Some(read) = self.read_transposed_by_changes(version, g)? {
+            return Ok(Array::new(&self.backend, read, shape));
+        }
         while self.version < version {
             self.advance(None)?;
         }
@@ -465,11 +502,9 @@ impl<B: Backend> Path<B> {
 
     /// What this sweep carries back; new at its first visit.
     pub(super) fn back(&mut self, sweep: u64) -> Result<&mut WayBack<B>> {
-        let FastSizes { batch, out, inp } = self.sizes;
         if self.back.as_ref().is_none_or(|back| back.sweep != sweep) {
-            let zeros = |len| self.backend.full(len, num_traits::Zero::zero());
-            let credit =
-                Credit { by_fast: None, inner: zeros(batch)?, by_plastic: (zeros(out * inp)?, zeros(out)?) };
+            let sizes = if self.is_by_changes() { FastSizes { out: 0, ..self.sizes } } else { self.sizes };
+            let credit = self.backend.fast_credit_start(sizes)?;
             self.back = Some(WayBack { sweep, credit, decay: None, terms: smallvec![] });
         }
         self.back.as_mut().ok_or(TensorError::Untracked { what: "a way back" })

@@ -11,6 +11,8 @@ use crate::ops::fast::{Change, FastSizes};
 use crate::{Array, Backend, Element, Result, Storage, Tensor, TensorError};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 /// The changes of a layer's fast weights; rows beyond those made so far are zero.
 #[derive(Debug, Clone)]

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded, Share};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 /// Kernels of linear layers, over rows.
 pub trait LinearKernels: Storage {

@@ -26,10 +26,22 @@ impl Cuda {
     /// between neighbours of the batch: none for one that they all share.
     pub(crate) fn products(
         &self,
+        a: (&impl DevicePtr<f32>, usize),
+        b: (&impl DevicePtr<f32>, usize),
+        c: (&mut impl DevicePtrMut<f32>, usize),
+        s: MatMulSizes,
+    ) -> Result<()> {
+        self.add_products(a, b, c, s, 0.0)
+    }
+
+    /// The same, added to `keep` times what is in `c`.
+    pub(crate) fn add_products(
+        &self,
         (a, stride_a): (&impl DevicePtr<f32>, usize),
         (b, stride_b): (&impl DevicePtr<f32>, usize),
         (c, stride_c): (&mut impl DevicePtrMut<f32>, usize),
         s: MatMulSizes,
+        keep: f32,
     ) -> Result<()> {
         let reach = |stride: usize, rows: usize, cols: usize| (s.batch - 1) * stride + rows * cols;
         assert!(s.batch * s.m * s.k * s.n > 0 && stride_c >= s.m * s.n);
@@ -44,7 +56,7 @@ impl Cuda {
             alpha: 1.0,
             lda: if s.transpose_b { s.k } else { s.n } as i32,
             ldb: if s.transpose_a { s.m } else { s.k } as i32,
-            beta: 0.0,
+            beta: keep,
             ldc: s.n as i32,
         };
         let blas = self.blas()?;

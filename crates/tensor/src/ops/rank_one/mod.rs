@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 /// Kernels of changes of rank one, p and q `[batch, ..]` an episode a row.
 pub trait RankOneKernels: Storage {

@@ -6,6 +6,8 @@ use crate::tape::{Grads, Op, Recorded, Share};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor, TensorError};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 /// Kernels over the steps of sequences.
 pub trait StepKernels: Storage {

@@ -1,0 +1,80 @@
+//! Layer normalisation on a CUDA device.
+
+use super::{LayerNormGrad, LayerNormKernels};
+use crate::cuda::{Cuda, CudaBuffer, grid, groups};
+use crate::{Result, Storage};
+
+pub(crate) const KERNELS: &[&str] =
+    &["layer_norm", "layer_norm_back", "layer_norm_sums", "layer_norm_totals"];
+
+/// Chunks that rows are summed in, at most; no chunk is shorter than [`SHORTEST`].
+const CHUNKS: usize = 128;
+const SHORTEST: usize = 16;
+
+impl LayerNormKernels for Cuda {
+    fn layer_norm(
+        &self,
+        x: &CudaBuffer,
+        gamma: &CudaBuffer,
+        beta: &CudaBuffer,
+        cols: usize,
+        eps: f64,
+    ) -> Result<CudaBuffer> {
+        let rows = x.len() / cols;
+        self.build(x.len(), |out| {
+            let arguments =
+                (out, x.slice(), gamma.slice(), beta.slice(), rows as u32, cols as u32, eps as f32);
+            // SAFETY: layer_norm(out, x, gamma, beta, rows, cols, eps) reads and writes `rows` rows of `cols` elements,
+            // as many as `x` and `out` have, and reads `cols` of gamma and beta
+            unsafe { self.launch("layer_norm", groups(rows, cols), arguments) }
+        })
+    }
+
+    fn layer_norm_grad(
+        &self,
+        x: &CudaBuffer,
+        gamma: &CudaBuffer,
+        grad: &CudaBuffer,
+        cols: usize,
+        eps: f64,
+        parameters: bool,
+    ) -> Result<LayerNormGrad<CudaBuffer>> {
+        let rows = x.len() / cols;
+        // two numbers a row
+        let kept = self.build(if parameters { 2 * rows } else { 0 }, |_| Ok(()))?;
+        let kept_at = if parameters { kept.address() } else { 0 };
+        let dx = self.build(x.len(), |dx| {
+            let arguments =
+                (dx, kept_at, x.slice(), gamma.slice(), grad.slice(), rows as u32, cols as u32, eps as f32);
+            // SAFETY: layer_norm_back(dx, kept, x, gamma, grad, rows, cols, eps) reads and writes `rows` rows of `cols`
+            // elements, as many as dx, x and grad have, reads `cols` of gamma, and writes two a row to `kept` if there is one
+            unsafe { self.launch("layer_norm_back", groups(rows, cols), arguments) }
+        })?;
+        if !parameters {
+            return Ok(LayerNormGrad { x: dx, parameters: None });
+        }
+        if rows == 0 {
+            let zeros = || self.full(cols, 0.0);
+            return Ok(LayerNormGrad { x: dx, parameters: Some((zeros()?, zeros()?)) });
+        }
+        let chunk = rows.div_ceil(CHUNKS).max(SHORTEST);
+        let chunks = rows.div_ceil(chunk);
+        let sums = self.build(2 * chunks * cols, |out| {
+            let mut blocks = grid(chunks, 32, 8);
+            blocks.grid_dim.1 = cols.div_ceil(32) as u32;
+            let arguments =
+                (out, kept.slice(), x.slice(), grad.slice(), rows as u32, cols as u32, chunk as u32);
+            // SAFETY: layer_norm_sums(out, kept, x, grad, rows, cols, chunk) reads `rows` rows of `cols` elements and two
+            // numbers for each row, and writes two rows for each chunk; its blocks have the 256 threads it is written for
+            unsafe { self.launch("layer_norm_sums", blocks, arguments) }
+        })?;
+        let mut d_beta = self.build(cols, |_| Ok(()))?;
+        let d_gamma = self.build(cols, |d_gamma| {
+            let arguments = (d_gamma, d_beta.make_mut()?, sums.slice(), chunks as u32, cols as u32);
+            // SAFETY: layer_norm_totals(a, b, parts, chunks, cols) reads `chunks` times two rows of `cols` elements and
+            // writes one row to each of a and b
+            unsafe { self.launch("layer_norm_totals", grid(cols.div_ceil(32), 32, 8), arguments) }
+        })?;
+        Ok(LayerNormGrad { x: dx, parameters: Some((d_gamma, d_beta)) })
+    }
+}
