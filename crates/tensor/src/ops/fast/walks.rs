@@ -1,10 +1,22 @@
-//! Walks over F on the CPU, rows outermost, so that a row of α serves all episodes while it is in the nearest cache.
+//! Walks over F on the CPU: units outermost, so that rows of α serve all episodes while they are in the nearest cache.
 
 use super::FastSizes;
 use super::cpu::{LANES, Step};
 use crate::cpu::CpuElement;
-use crate::cpu::simd::{fma, kernel};
+use crate::cpu::simd::{fma, kernel, prefetch};
 use crate::ops::reduce::fold;
+
+/// Rows of an episode's F that are taken together, so that what they are multiplied by is loaded once for all.
+const ROWS: usize = 4;
+/// Elements of α that stay in the nearest cache while a walk goes through the episodes. An episode's rows of as many
+/// elements are one run of memory, which the machine fetches ahead better than a row here and a row there.
+const NEAR: usize = 4096;
+
+/// Units whose rows are gone through for one episode before the next one's turn.
+#[inline(always)]
+fn units_at_once(inp: usize) -> usize {
+    (NEAR / inp.max(1)).max(1).next_multiple_of(ROWS)
+}
 
 /// The places of unit `unit`'s row, an episode each: in F, and of its input.
 #[inline(always)]
@@ -133,18 +145,82 @@ kernel! {
     pub(super) fn retreat_and_read<E>(
         f: &mut [E], alpha: &[E], change: &Step<'_, E>, g: &[E], sizes: FastSizes, dx: &mut [E],
     ) {
-        let FastSizes { out, inp, .. } = sizes;
-        for unit in 0..out {
-            let alpha = &alpha[unit * inp..(unit + 1) * inp];
-            for (e, row, input) in places(sizes, unit) {
-                let (q, dx) = (&change.q[input.clone()], &mut dx[input]);
-                let keep = E::one() - change.eta[e];
-                let (undo, gain, g) = (E::one() / keep, -change.eta[e] * change.p[e * out + unit] / keep, g[e * out + unit]);
-                for (((f, &alpha), &q), dx) in f[row].iter_mut().zip(alpha).zip(q).zip(dx) {
-                    *f = fma::<E, FUSED>(undo, *f, gain * (alpha * q));
-                    *dx = fma::<E, FUSED>(*f, g, *dx);
+        let FastSizes { batch, out, inp } = sizes;
+        let units = units_at_once(inp);
+        for first in (0..out).step_by(units) {
+            let end = (first + units).min(out);
+            for e in 0..batch {
+                let mut unit = first;
+                while unit < end {
+                    if unit + ROWS <= end {
+                        retreat_some::<E, ROWS, FUSED>([e, unit], f, alpha, change, g, sizes, dx);
+                        unit += ROWS;
+                    } else {
+                        retreat_some::<E, 1, FUSED>([e, unit], f, alpha, change, g, sizes, dx);
+                        unit += 1;
+                    }
                 }
             }
         }
+    }
+}
+
+/// `R` rows of an episode in [`retreat_and_read`].
+#[inline(always)]
+fn retreat_some<E: CpuElement, const R: usize, const FUSED: bool>(
+    [e, unit]: [usize; 2],
+    f: &mut [E],
+    alpha: &[E],
+    change: &Step<'_, E>,
+    g: &[E],
+    FastSizes { out, inp, .. }: FastSizes,
+    dx: &mut [E],
+) {
+    let (row, input) = (e * out + unit, e * inp..(e + 1) * inp);
+    let f = &mut f[row * inp..(row + R) * inp];
+    let (alpha, q) = (&alpha[unit * inp..(unit + R) * inp], &change.q[input.clone()]);
+    let keep = E::one() - change.eta[e];
+    let (mut gain, mut by_g) = ([E::zero(); R], [E::zero(); R]);
+    for r in 0..R {
+        gain[r] = -change.eta[e] * change.p[row + r] / keep;
+        by_g[r] = g[row + r];
+    }
+    let (undo, whole, dx) = (E::one() / keep, inp / LANES * LANES, &mut dx[input]);
+    retreat_rows::<E, R, LANES, FUSED>(0..whole, f, [alpha, q], undo, [gain, by_g], dx);
+    retreat_rows::<E, R, 1, FUSED>(whole..inp, f, [alpha, q], undo, [gain, by_g], dx);
+}
+
+/// Columns `range` of `R` rows' part of [`retreat_and_read`], `N` at a time.
+#[inline(always)]
+fn retreat_rows<E: CpuElement, const R: usize, const N: usize, const FUSED: bool>(
+    range: std::ops::Range<usize>,
+    f: &mut [E],
+    [alpha, q]: [&[E]; 2],
+    undo: E,
+    [gain, g]: [[E; R]; 2],
+    dx: &mut [E],
+) {
+    let inp = q.len();
+    for at in range.step_by(N) {
+        let rows = [[E::zero(); N]; R];
+        let (mut here, mut near) = (rows, rows);
+        let (mut by_q, mut sum) = ([E::zero(); N], [E::zero(); N]);
+        for r in 0..R {
+            prefetch(f, (R + r) * inp + at);
+            here[r].copy_from_slice(&f[r * inp + at..][..N]);
+            near[r].copy_from_slice(&alpha[r * inp + at..][..N]);
+        }
+        by_q.copy_from_slice(&q[at..][..N]);
+        sum.copy_from_slice(&dx[at..][..N]);
+        for i in 0..N {
+            for r in 0..R {
+                here[r][i] = fma::<E, FUSED>(undo, here[r][i], gain[r] * (near[r][i] * by_q[i]));
+                sum[i] = fma::<E, FUSED>(here[r][i], g[r], sum[i]);
+            }
+        }
+        for r in 0..R {
+            f[r * inp + at..][..N].copy_from_slice(&here[r]);
+        }
+        dx[at..][..N].copy_from_slice(&sum);
     }
 }

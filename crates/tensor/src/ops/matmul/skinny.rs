@@ -2,7 +2,7 @@
 //! spends most of its time rearranging a matrix that is used for a handful of rows only.
 
 use crate::cpu::CpuElement;
-use crate::cpu::simd::{fma, kernel};
+use crate::cpu::simd::{fma, kernel, prefetch};
 
 /// Elements of a register, for f32 and the widest instruction set.
 const LANES: usize = 16;
@@ -22,6 +22,10 @@ fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
     let mut sums = [[[E::zero(); LANES]; REGS]; ROWS];
     let rows: [&[E]; ROWS] = std::array::from_fn(|r| &a[r * k..(r + 1) * k]);
     for (i, m) in m.chunks_exact(n).enumerate() {
+        // the next columns' part of this row: a column block jumps from row to row, which the machine does not foresee
+        for reg in REGS..2 * REGS {
+            prefetch(m, col + reg * LANES);
+        }
         let (m, _) = m[col..col + REGS * LANES].as_chunks::<LANES>();
         for (sums, row) in sums.iter_mut().zip(rows) {
             let x = row[i];
@@ -48,6 +52,9 @@ fn add_scaled<E: CpuElement, const FUSED: bool>(sum: &mut [E; LANES], x: E, m: &
 /// Columns of a single row's product whose sums stay in registers together: as many sums as eight rows keep going.
 const WIDE: usize = 8 * LANES;
 
+/// Rows of the matrix that a single row's product has fetched ahead.
+const ROWS_AHEAD: usize = 4;
+
 /// `c = a m` of a single row, [`WIDE`] columns from column `col`. Each register's sum has a name of its own: of an
 /// array of that many, the compiler makes gathered loads.
 #[inline(always)]
@@ -56,6 +63,9 @@ fn wide_row<E: CpuElement, const FUSED: bool>(a: &[E], m: &[E], c: &mut [E], n: 
     let (mut s0, mut s1, mut s2, mut s3) = (zero, zero, zero, zero);
     let (mut s4, mut s5, mut s6, mut s7) = (zero, zero, zero, zero);
     for (&x, m) in a.iter().zip(m.chunks_exact(n)) {
+        for reg in 0..WIDE / LANES {
+            prefetch(m, ROWS_AHEAD * n + col + reg * LANES);
+        }
         let (m, _) = m[col..col + WIDE].as_chunks::<LANES>();
         add_scaled::<E, FUSED>(&mut s0, x, &m[0]);
         add_scaled::<E, FUSED>(&mut s1, x, &m[1]);
