@@ -34,8 +34,8 @@ use crate::session::{Saving, Signals, Telling, with_way_on};
   cargo xtask reproduce --protocol converged             the sequence tasks, trained until they stand still
   cargo xtask reproduce --protocol converged --task copying --set task.delay=100 --out results/delay-100
 
-Protocol converged gives every rule and credit the same batches, cap and rule of when to stop, under its preset
-(converged; docs/configuration.md). --config and --set go over that, for every run alike.
+Protocol converged gives every rule and credit the same batches, cap and rule of when to stop, under its
+preset (docs/configuration.md). --config and --set go over that, for every run alike.
 
 Runs that are finished in the folder are kept, and those that were stopped go on: the same command again
 does only what is missing or of another configuration.
@@ -56,7 +56,7 @@ pub struct Arguments {
     /// such files.
     #[arg(long, value_name = "SET")]
     data: Vec<String>,
-    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md), converged.
+    /// Settings in place of the published ones: images (docs/images.md) or converged (docs/configuration.md).
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
     /// A plasticity rule, more than once for several; by default the paper's: none, hebbian and gradient.

@@ -33,7 +33,7 @@ pub struct Arguments {
     /// The plasticity rule: none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor or hybrid.
     #[arg(long, value_name = "R")]
     rule: Rule,
-    /// Settings in place of the published ones: images (what it sets, and why: docs/images.md).
+    /// Settings in place of the published ones: images (docs/images.md) or converged (docs/configuration.md).
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
     /// Configuration to lay over the published one, in TOML, with sections model, task and training.

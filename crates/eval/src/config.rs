@@ -21,7 +21,7 @@ pub struct TrainingConfig {
     /// Episodes an epoch, at least 1. They are drawn anew at every use: a count, not a stored dataset.
     #[serde(alias = "episodes_per_epoch")]
     pub dataset_size: usize,
-    /// Fresh episodes of each evaluation, at least 1; `None` means `dataset_size`.
+    /// Fresh episodes of each evaluation, at least 1; `None` means `dataset_size`. With `plateau`, the same ones each time.
     #[serde(default, alias = "val_episodes", skip_serializing_if = "Option::is_none")]
     pub eval_episodes: Option<usize>,
     /// Episodes an optimiser step, from 1 to 65536; an epoch's last step takes what is left.

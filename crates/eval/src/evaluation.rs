@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::argmax;
-use crate::trainer::{Traced, breadth, in_shards, measure_plasticity, read, summarise};
+use crate::trainer::{Traced, breadth, in_shards, measure_plasticity, read, shard_size, summarise};
 use crate::{EvalError, Objective, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that an evaluation holds in memory at once.
@@ -71,9 +71,9 @@ impl Evaluating {
         let objective = SequenceObjective { loss: source.loss() };
         let count = episodes.saturating_sub(self.episodes).min(EVALUATION_BATCH);
         let batch = source.sample(rng, count)?;
-        let shards = in_shards(&batch, breadth(parameters), |shard, _| {
-            evaluate_shard(config, parameters, objective, &shard)
-        })?;
+        let size = shard_size(&batch, 1, breadth(parameters));
+        let shards =
+            in_shards(&batch, size, |shard, _| evaluate_shard(config, parameters, objective, &shard))?;
         for (measured, traced) in shards {
             self.tally.merge(&measured);
             if let Some(traced) = traced {

@@ -133,8 +133,13 @@ fn measure_shifts(losses: &[f64], batch: &EpisodeBatch, tally: &mut Tally) {
         tally.add("query_loss_before", queries().filter(before).map(|step| losses[step]));
         tally.add("query_loss_after", queries().filter(after).map(|step| losses[step]));
         for (place, new, shifted) in PLACES {
-            tally.add(new, queries().filter(before).nth(place - 1).map(|step| losses[step]));
-            tally.add(shifted, queries().filter(after).nth(place - 1).map(|step| losses[step]));
+            // a name without a value would have no mean
+            if let Some(step) = queries().filter(before).nth(place - 1) {
+                tally.add(new, [losses[step]]);
+            }
+            if let Some(step) = queries().filter(after).nth(place - 1) {
+                tally.add(shifted, [losses[step]]);
+            }
         }
     }
 }
@@ -265,6 +270,7 @@ mod tests {
             let found = tally.mean(&format!("query_loss_shift_{place}"));
             assert!((found - f64::from(place).powi(-2)).abs() < 1e-6, "{place}: {found}");
         }
+        assert!(tally.names().all(|name| tally.mean(name).is_finite()), "no name without a value");
         let (after, all) = (tally.mean("query_loss_after"), tally.mean("query_loss"));
         assert!(after > all && all > 0.0, "{after} {all}");
     }

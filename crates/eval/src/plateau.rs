@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn smoothing_looks_past_single_evaluations() {
-        let rule = Plateau { smoothing: 2, patience: 2, ..RULE };
+        let rule = Plateau { smoothing: 2, ..RULE };
         // one lucky evaluation is not what later ones have to beat
         let losses = [1.0, 0.2, 1.0, 0.5, 0.5, 0.3, 0.3];
         check(RULE, &losses, 20, Some(5));

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use plastica_model::{
-    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, Noise, Parameters, prototypical_logits,
+    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
+    prototypical_logits,
 };
+use plastica_rules::{Credit, Rule};
 use plastica_tasks::{DataFolder, EpisodeBatch, EpisodeSource, TaskWidths, Usage};
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
@@ -32,6 +34,10 @@ const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 /// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
 /// backward grows with their square. Part of the result likewise.
 const SHARD_STEPS: usize = SHARD * 512;
+
+/// Blocks of which that is so under the gradient rule with credit, whose own way back through attention is kept as well, in
+/// every block: a shard of more blocks has fewer steps.
+const SHARD_BLOCKS: usize = 2;
 
 /// The streams of a run's one generator.
 #[derive(Debug, Clone, Copy)]
@@ -244,8 +250,9 @@ impl<B: Backend> Trainer<B> {
         let (config, parameters, objective) = (&self.config, &self.parameters, self.objective);
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
-        let breadth = breadth(parameters);
-        let shards = in_shards(batch, breadth, |shard, range| {
+        let blocks = blocks_kept(&config.model, config.training.credit);
+        let size = shard_size(batch, blocks, breadth(parameters));
+        let shards = in_shards(batch, size, |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
         })?;
@@ -304,13 +311,12 @@ impl<B: Backend> Trainer<B> {
     }
 }
 
-/// Applies `f` to a batch's shards in parallel, results in order.
+/// Applies `f` to a batch's shards, of `size` episodes, in parallel, results in order.
 pub(crate) fn in_shards<R: Send>(
     batch: &EpisodeBatch,
-    breadth: usize,
+    size: usize,
     f: impl Fn(EpisodeBatch, std::ops::Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
-    let size = shard_size(batch, breadth);
     let ranges: Vec<_> =
         (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
     match &ranges[..] {
@@ -319,14 +325,23 @@ pub(crate) fn in_shards<R: Send>(
     }
 }
 
-/// Episodes of a shard: fewer where they are long or their images are large.
-fn shard_size(batch: &EpisodeBatch, breadth: usize) -> usize {
+/// Blocks whose attention a training step keeps more than once; 1 where there are none.
+fn blocks_kept(model: &ModelConfig, credit: Credit) -> usize {
+    match model.rule {
+        Rule::Gradient if credit != Credit::Detached => model.num_layers.div_ceil(SHARD_BLOCKS),
+        _ => 1,
+    }
+}
+
+/// Episodes of a shard: fewer where they are long, their images are large, or many `blocks` keep their attention.
+pub(crate) fn shard_size(batch: &EpisodeBatch, blocks: usize, breadth: usize) -> usize {
     let pixels = batch.images.as_ref().map_or(0, |images| {
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
     let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
-    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, batch.steps)).clamp(1, SHARD * breadth)
+    let steps = batch.steps.saturating_mul(blocks);
+    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps)).clamp(1, SHARD * breadth)
 }
 
 /// How broad the device is that the parameters are on.
@@ -417,4 +432,31 @@ pub(crate) fn summarise(tally: &Tally) -> BTreeMap<String, f64> {
         }
     }
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use plastica_tasks::{Copying, TaskConfig};
+
+    use super::*;
+
+    #[test]
+    fn long_episodes_of_deep_models_are_in_smaller_shards() {
+        let check = |rule: Rule, credit: Credit, num_layers: usize, delay: usize, want: usize| {
+            let source = TaskConfig::Copying(Copying { delay, ..Copying::default() }).build().unwrap();
+            let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 1).unwrap();
+            let model = ModelConfig { rule, num_layers, ..ModelConfig::default() };
+            let size = shard_size(&batch, blocks_kept(&model, credit));
+            assert_eq!(size, want, "{rule} {credit}, {num_layers} blocks, delay {delay}");
+        };
+        for rule in Rule::ALL {
+            check(rule, Credit::Full, 2, 20, SHARD);
+            check(rule, Credit::Full, 8, 20, SHARD);
+            check(rule, Credit::Full, 2, 1013, 4);
+            check(rule, Credit::Detached, 8, 1013, 4);
+        }
+        check(Rule::Hebbian, Credit::Full, 8, 1013, 4);
+        check(Rule::Gradient, Credit::Full, 8, 1013, 1);
+        check(Rule::Gradient, Credit::Full, 8, 100_000, 1);
+    }
 }

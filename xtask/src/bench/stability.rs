@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Updates of each point.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     updates: u32,
-    /// Settings in place of the published ones: converged.
+    /// Settings in place of the published ones: images (docs/images.md) or converged (docs/configuration.md).
     #[arg(long, value_name = "NAME")]
     preset: Option<Preset>,
     /// A configuration value, as in `train`.
