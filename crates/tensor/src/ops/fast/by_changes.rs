@@ -76,6 +76,9 @@ pub trait ByChanges<Buffer> {
     ) -> Result<(Buffer, Buffer)>;
 }
 
+/// The derivatives by a change's η, p and q, and by α and β where they are whole.
+pub(super) type ChangeGrads<Buffer> = ([Buffer; 3], Option<(Buffer, Buffer)>);
+
 impl<B: Backend> Path<B> {
     /// Whether F is not formed: on a device that has the kernels, for a sequence known to be short, that began at zero and has
     /// somebody who may come back.
@@ -138,12 +141,12 @@ impl<B: Backend> Path<B> {
         Ok(())
     }
 
-    /// The derivatives by change `index`, and, where no earlier one is `wanted`, those by α and β: η, p, q, α, β.
+    /// The derivatives by change `index`, and, unless the sweep goes on to `earlier` ones, those by α and β.
     pub(super) fn credit_by_changes(
         &mut self,
         index: usize,
         earlier: bool,
-    ) -> Result<([B::Buffer; 3], Option<(B::Buffer, B::Buffer)>)> {
+    ) -> Result<ChangeGrads<B::Buffer>> {
         let (alpha, beta) = self.plastic()?;
         let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
         let Self { backend, sizes, changes, back: Some(back), .. } = self else {

@@ -1,5 +1,6 @@
 //! A layer's reads and updates as operations on the tape.
 
+use super::by_changes::ChangeGrads;
 use super::trajectory::Path;
 use super::*;
 
@@ -99,8 +100,8 @@ impl<B: Backend> Op<B> for Update<B> {
         path.back(r.sweep)?;
         let earlier = r.wanted.get(5).copied().unwrap_or(false);
         if path.is_by_changes() {
-            let (by_change, by_plastic) = path.credit_by_changes(self.index, earlier)?;
-            return self.grads(r, &path, by_change, by_plastic);
+            let found = path.credit_by_changes(self.index, earlier)?;
+            return self.grads(r, &path, found);
         }
         let Path { backend, sizes, changes, back, .. } = &mut *path;
         let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
@@ -117,7 +118,7 @@ impl<B: Backend> Op<B> for Update<B> {
         // the sweep goes through no earlier update: α's and β's derivatives are whole
         let by_plastic =
             if earlier { None } else { Some(backend.fast_credit_by_plastic(&back.credit, *sizes)?) };
-        self.grads(r, &path, by_change, by_plastic)
+        self.grads(r, &path, (by_change, by_plastic))
     }
 }
 
@@ -126,8 +127,7 @@ impl<B: Backend> Update<B> {
         &self,
         r: &Recorded<'_, B>,
         path: &Path<B>,
-        [d_eta, dp, dq]: [B::Buffer; 3],
-        by_plastic: Option<(B::Buffer, B::Buffer)>,
+        ([d_eta, dp, dq], by_plastic): ChangeGrads<B::Buffer>,
     ) -> Result<Grads<B>> {
         let tensor = |buffer, shape: Shape| Some(Tensor::from(Array::new(&path.backend, buffer, shape)));
         let FastSizes { batch, out, inp } = path.sizes;
