@@ -125,7 +125,7 @@ fn steps_and_stacks() {
 
 #[test]
 fn layer_normalisation() {
-    for dims in [&[1, 3][..], &[5, 1], &[7, 33], &[70, 128], &[3, 50, 24], &[2500, 10], &[2, 1500]] {
+    for dims in [&[1, 3][..], &[7, 33], &[70, 128], &[3, 50, 24], &[2500, 10], &[2, 1500]] {
         let cols = &dims[dims.len() - 1..];
         check!("layer_norm", &[dims, cols, cols], |x| Ok(vec![x[0].layer_norm(&x[1], &x[2], 1e-3)?]));
         check!("layer_norm of constants", &[dims, cols, cols], |x| {

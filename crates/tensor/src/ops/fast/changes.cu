@@ -54,9 +54,13 @@ template <bool WIDE_A, bool WIDE_B> __device__ void mix_product(
             }
 #pragma unroll
             for (unsigned m = 0; m < 2; ++m) {
-                multiply_add(sums[m][n], a_lo[m], b_hi);
-                multiply_add(sums[m][n], a_hi[m], b_lo);
-                multiply_add(sums[m][n], a_hi[m], b_hi);
+                // the units cut sums off and do not round them: long ones are added up here
+                float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                multiply_add(part, a_lo[m], b_hi);
+                multiply_add(part, a_hi[m], b_lo);
+                multiply_add(part, a_hi[m], b_hi);
+#pragma unroll
+                for (unsigned i = 0; i < 4; ++i) sums[m][n][i] += part[i];
             }
         }
     }

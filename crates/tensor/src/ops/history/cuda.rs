@@ -58,7 +58,8 @@ impl HistoryKernels for Cuda {
             return Err(self.error(format!("a history of {t} changes won't do: at most {MOST_CHANGES} will")));
         }
         let mut config = grid(batch, 128, 1);
-        config.shared_mem_bytes = 4 * t as u32;
+        // in whole runs of four, as they are read
+        config.shared_mem_bytes = 4 * t.next_multiple_of(4) as u32;
         let [t, capacity, out, inp] = [t, capacity, out, inp].map(|size| size as u32);
         let (p, q, weights) = (changes.p.slice(), changes.q.slice(), changes.weights.slice());
         let arguments = (y.make_mut()?, x.slice(), p, q, weights, alpha, beta, t, capacity, out, inp);
