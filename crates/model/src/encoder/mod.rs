@@ -247,7 +247,7 @@ impl<B: Backend> Conv4<B> {
 /// Rows `[.., e]`, each divided by its Euclidean norm.
 fn to_unit_length<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
     let shape = x.shape();
-    let width = shape[shape.len() - 1];
+    let [.., width] = shape[..] else { unreachable!("the caller has seen a last dimension") };
     let rows = shape.len() / width;
     let squares = x.square()?.reshape([rows, width])?.sum_axis(1)?;
     let norms = squares.shift(L2_EPS)?.sqrt()?.reshape([rows, 1])?;
