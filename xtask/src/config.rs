@@ -163,6 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_past_the_paper_is_set_like_the_rest() {
+        let settings = ["positions=learned", "attention_window=16", "plastic_layers=both", "gates=per-layer"];
+        let more = ["clip=rms", "learn_eta0=true", "fast_norm=bound", "max_positions=64"];
+        let settings: Vec<String> = settings.iter().chain(&more).map(|s| format!("model.{s}")).collect();
+        let model = load_settings(&settings.iter().map(String::as_str).collect::<Vec<_>>()).unwrap().model;
+        let names = "blocks.0.value blocks.0.out_proj blocks.0.fc1 blocks.0.fc2";
+        assert_eq!(model.plastic_layer_names()[..4].join(" "), names);
+        assert_eq!((model.gate_count(), model.attention_window, model.max_positions), (8, Some(16), 64));
+    }
+
+    #[test]
     fn widths_may_be_given_if_they_are_the_tasks() {
         let config = load_settings(&["model.input_dim=12", "task.vocab_size=12"]).unwrap();
         assert_eq!((config.model.input_dim, config.model.output_dim), (12, 12));
@@ -182,7 +193,24 @@ mod tests {
         check(&["model.num_heads=3"], "model.num_heads = 3 won't do: it must divide model_dim = 128");
         check(&["task.vocab_size=3"], "vocab_size = 3");
         check(&["model.rule=none"], "model.rule is none, but --rule is hebbian");
-        check(&["model.rule=oja"], "unknown variant `oja`");
+        check(&["model.rule=stdp"], "unknown variant `stdp`");
+        check(
+            &["model.clip=norm"],
+            "unknown variant `norm`, expected one of `published`, `per-layer`, `rms`",
+        );
+        check(
+            &["model.attention_window=0"],
+            "model.attention_window = 0 won't do: it must lie in 1..=1048576",
+        );
+        check(&["model.max_positions=0"], "model.max_positions = 0 won't do");
+        check(
+            &["model.positions=rotary", "model.num_heads=128"],
+            "model.positions = rotary won't do: rotary",
+        );
+        check(
+            &["model.learn_eta0=true", "model.eta0=1"],
+            "model.eta0 = 1 won't do: a learned η0 starts below 1",
+        );
         check(&["task.name=regression"], "task.name is regression, but --task is copying");
         check(&["model.input_dim=3"], "model.input_dim = 3 won't do: it follows from the task, and is 10");
         check(&["training.lr=-1"], "[training]: lr is -1; it must be");

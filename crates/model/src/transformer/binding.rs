@@ -74,7 +74,7 @@ impl<B: Backend> PlasticTransformer<B> {
                 alpha: next()?,
                 beta: next()?,
                 rule: (0..own(out, inp)).map(|_| next()).collect::<Result<_>>()?,
-                log_bound: bounded.then(|| next()).transpose()?,
+                log_bound: bounded.then(&mut *next).transpose()?,
             })
         };
         let (in_attention, in_feed_forward) =
