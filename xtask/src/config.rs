@@ -23,10 +23,16 @@ pub fn load(
     settings: &[String],
 ) -> anyhow::Result<RunConfig> {
     let mut defaults = RunConfig::published(task, rule)?;
+    let overrides = overrides(file, settings)?;
     if let Some(preset) = preset {
+        // what a preset sets depends on the kind
+        let kind = |over: &Override| over.table.get("model")?.get("kind").cloned();
+        if let Some(kind) = overrides.iter().rev().find_map(kind) {
+            defaults.model.kind = kind.try_into().map_err(|e| anyhow!("model.kind: {}", trimmed(&e)))?;
+        }
         preset.apply(&mut defaults);
     }
-    lay_over(defaults, file, settings)
+    lay(defaults, overrides)
 }
 
 /// A configuration overridden by a file and by settings, as [`load`] has it.
@@ -34,6 +40,43 @@ pub fn load(
 /// # Errors
 /// Those of [`load`].
 pub fn lay_over(defaults: RunConfig, file: Option<&Path>, settings: &[String]) -> anyhow::Result<RunConfig> {
+    lay(defaults, overrides(file, settings)?)
+}
+
+/// What is laid over a configuration.
+struct Override {
+    table: Table,
+    source: String,
+    /// Whether the configuration must be one after it, and not only after what follows.
+    whole: bool,
+}
+
+/// What a file and then settings say.
+fn overrides(file: Option<&Path>, settings: &[String]) -> anyhow::Result<Vec<Override>> {
+    let mut list = Vec::new();
+    if let Some(path) = file {
+        let source = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{source}: it can't be read"))?;
+        let table = text.parse().map_err(|e| anyhow!("{source}: it is not TOML: {}", trimmed(&e)))?;
+        list.push(Override { table, source, whole: true });
+    }
+    for setting in settings {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            anyhow!("--set {setting}: expected section.key=value, such as training.lr=0.003")
+        })?;
+        let mut over = parse_value(value);
+        for part in key.trim().rsplit('.') {
+            over = Value::Table([(part.to_owned(), over)].into_iter().collect());
+        }
+        let Value::Table(table) = over else { bail!("--set {setting}: the key is empty") };
+        // a table may be set key by key
+        list.push(Override { table, source: format!("--set {setting}"), whole: false });
+    }
+    Ok(list)
+}
+
+/// A configuration overridden by `overrides`, one after the other.
+fn lay(defaults: RunConfig, overrides: Vec<Override>) -> anyhow::Result<RunConfig> {
     let (task, rule) = (defaults.task.name(), defaults.model.rule);
     let mut table = Table::try_from(defaults).context("the defaults")?;
     // the widths follow from the task: what stands here afterwards was asked for
@@ -42,24 +85,11 @@ pub fn lay_over(defaults: RunConfig, file: Option<&Path>, settings: &[String]) -
             model.remove(width);
         }
     }
-    if let Some(path) = file {
-        let source = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("{source}: it can't be read"))?;
-        let overrides: Table =
-            text.parse().map_err(|e| anyhow!("{source}: it is not TOML: {}", trimmed(&e)))?;
-        merge(&mut table, overrides, &source)?;
-        read(&table, task, &source)?;
-    }
-    for setting in settings {
-        let (key, value) = setting.split_once('=').ok_or_else(|| {
-            anyhow!("--set {setting}: expected section.key=value, such as training.lr=0.003")
-        })?;
-        let mut overrides = parse_value(value);
-        for part in key.trim().rsplit('.') {
-            overrides = Value::Table([(part.to_owned(), overrides)].into_iter().collect());
+    for Override { table: over, source, whole } in overrides {
+        merge(&mut table, over, &source)?;
+        if whole {
+            read(&table, task, &source)?;
         }
-        let Value::Table(overrides) = overrides else { bail!("--set {setting}: the key is empty") };
-        merge(&mut table, overrides, &format!("--set {setting}"))?;
     }
     let mut config = read(&table, task, "--set")?;
     if config.model.rule != rule {
@@ -131,6 +161,7 @@ fn merge(base: &mut Table, over: Table, source: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use plastica_model::EmbeddingNorm;
     use plastica_tensor::optim::Schedule;
 
     use super::*;
@@ -172,6 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_knows_the_kind_of_the_model() {
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
+            load("omniglot", Rule::None, Some(Preset::Images), None, &settings)
+        };
+        let plastic = load(&[]).unwrap();
+        let prototypical = load(&["model.kind=prototypical"]).unwrap();
+        assert_eq!((plastic.training.prototypical_loss, prototypical.training.prototypical_loss), (1.0, 0.0));
+        assert_eq!(prototypical.model.encoder.unwrap().norm, EmbeddingNorm::None);
+        let message = format!("{:#}", load(&["model.kind=protypical"]).unwrap_err());
+        assert!(message.starts_with("model.kind: unknown variant `protypical`"), "{message}");
+    }
+
+    #[test]
+    fn what_goes_past_the_paper_is_set_like_the_rest() {
+        let settings = ["positions=learned", "attention_window=16", "plastic_layers=both", "gates=per-layer"];
+        let more = ["clip=rms", "learn_eta0=true", "fast_norm=bound", "max_positions=64"];
+        let settings: Vec<String> = settings.iter().chain(&more).map(|s| format!("model.{s}")).collect();
+        let model = load_settings(&settings.iter().map(String::as_str).collect::<Vec<_>>()).unwrap().model;
+        let names = "blocks.0.value blocks.0.out_proj blocks.0.fc1 blocks.0.fc2";
+        assert_eq!(model.plastic_layer_names()[..4].join(" "), names);
+        assert_eq!((model.gate_count(), model.attention_window, model.max_positions), (8, Some(16), 64));
+    }
+
+    #[test]
     fn widths_may_be_given_if_they_are_the_tasks() {
         let config = load_settings(&["model.input_dim=12", "task.vocab_size=12"]).unwrap();
         assert_eq!((config.model.input_dim, config.model.output_dim), (12, 12));
@@ -191,7 +247,24 @@ mod tests {
         check(&["model.num_heads=3"], "model.num_heads = 3 won't do: it must divide model_dim = 128");
         check(&["task.vocab_size=3"], "vocab_size = 3");
         check(&["model.rule=none"], "model.rule is none, but --rule is hebbian");
-        check(&["model.rule=oja"], "unknown variant `oja`");
+        check(&["model.rule=stdp"], "unknown variant `stdp`");
+        check(
+            &["model.clip=norm"],
+            "unknown variant `norm`, expected one of `published`, `per-layer`, `rms`",
+        );
+        check(
+            &["model.attention_window=0"],
+            "model.attention_window = 0 won't do: it must lie in 1..=1048576",
+        );
+        check(&["model.max_positions=0"], "model.max_positions = 0 won't do");
+        check(
+            &["model.positions=rotary", "model.num_heads=128"],
+            "model.positions = rotary won't do: rotary",
+        );
+        check(
+            &["model.learn_eta0=true", "model.eta0=1"],
+            "model.eta0 = 1 won't do: a learned η0 starts below 1",
+        );
         check(&["task.name=regression"], "task.name is regression, but --task is copying");
         check(&["model.input_dim=3"], "model.input_dim = 3 won't do: it follows from the task, and is 10");
         check(&["training.lr=-1"], "[training]: lr is -1; it must be");

@@ -271,6 +271,19 @@ mod tests {
             |c| c.eta0 = 1.5,
             "model.eta0 = 1.5 won't do: it must lie in (0, 1]: fast weights decay by 1 − η, η at most eta0",
         );
+        check(
+            |c| (c.num_heads, c.positions) = (128, Positions::Rotary),
+            "model.positions = rotary won't do: rotary positions turn pairs: model_dim / num_heads must be even",
+        );
+        check(
+            |c| c.attention_window = Some(0),
+            "model.attention_window = 0 won't do: it must lie in 1..=1048576; leave it out to look at all steps",
+        );
+        check(|c| c.max_positions = 0, "model.max_positions = 0 won't do: it must lie in 1..=1048576");
+        check(
+            |c| (c.eta0, c.learn_eta0) = (1.0, true),
+            "model.eta0 = 1 won't do: a learned η0 starts below 1",
+        );
     }
 
     #[test]
@@ -293,9 +306,30 @@ mod tests {
         {
             let small = ModelConfig { input_dim: 7, num_layers: 3, aux_dim: 2, ..ModelConfig::default() };
             let config = ModelConfig { rule, encoder, ..small };
-            let listed: usize = config.parameters().iter().map(|p| p.shape.len()).sum();
-            assert_eq!(config.parameter_count(), listed, "{rule}");
+            let more = ModelConfig {
+                positions: Positions::Learned,
+                learn_eta0: true,
+                fast_norm: FastNorm::Bound,
+                gates: Gates::PerLayer,
+                ..config.clone()
+            };
+            let layers = [PlasticLayers::FeedForward, PlasticLayers::Attention, PlasticLayers::Both];
+            let others = layers.map(|plastic_layers| ModelConfig { plastic_layers, ..more.clone() });
+            for config in others.into_iter().chain([config]) {
+                let listed: usize = config.parameters().iter().map(|p| p.shape.len()).sum();
+                assert_eq!(config.parameter_count(), listed, "{rule}, {:?}", config.plastic_layers);
+            }
         }
+    }
+
+    #[test]
+    fn what_has_its_default_is_written_as_it_was_before_it_was_there() {
+        let json = serde_json::to_value(ModelConfig::default()).unwrap();
+        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(keys.len(), 12, "{keys:?}");
+        let config = ModelConfig { attention_window: Some(5), learn_eta0: true, ..ModelConfig::default() };
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plastica_eval::{Plateau, TrainingConfig};
-use plastica_model::{EncoderConfig, ModelConfig, ModelKind};
+use plastica_model::{EncoderConfig, FastNorm, Gates, ModelConfig, ModelKind, PlasticLayers, Positions};
+use plastica_rules::{ClipMode, Rule};
 use plastica_tasks::{
     AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, FewShot, Regression, TaskConfig,
 };
@@ -68,10 +69,26 @@ fn the_models_keys_are_those_of_the_page() {
     let full = ModelConfig {
         kind: ModelKind::Prototypical,
         encoder: Some(EncoderConfig::default()),
+        // values that are not written where they are the default
+        positions: Positions::Rotary,
+        max_positions: 1,
+        attention_window: Some(1),
+        plastic_layers: PlasticLayers::Both,
+        gates: Gates::PerLayer,
+        clip: ClipMode::Rms,
+        learn_eta0: true,
+        fast_norm: FastNorm::Bound,
         ..ModelConfig::default()
     };
     check("`[model]`", full, &[table(ModelConfig::default())]);
     check("`[model.encoder]`", EncoderConfig::default(), &[table(EncoderConfig::default())]);
+}
+
+#[test]
+fn every_rule_is_on_the_page() {
+    for rule in Rule::ALL {
+        assert!(PAGE.contains(&format!("\n| {rule} | ")), "{rule} has no row");
+    }
 }
 
 #[test]
