@@ -446,7 +446,7 @@ mod tests {
             let source = TaskConfig::Copying(Copying { delay, ..Copying::default() }).build().unwrap();
             let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 1).unwrap();
             let model = ModelConfig { rule, num_layers, ..ModelConfig::default() };
-            let size = shard_size(&batch, blocks_kept(&model, credit));
+            let size = shard_size(&batch, blocks_kept(&model, credit), 1);
             assert_eq!(size, want, "{rule} {credit}, {num_layers} blocks, delay {delay}");
         };
         for rule in Rule::ALL {

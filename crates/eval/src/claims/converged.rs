@@ -116,6 +116,7 @@ mod tests {
             fingerprint: String::new(),
             history: Vec::new(),
             final_metrics: [(metric.to_owned(), value)].into(),
+            devices: Vec::new(),
             trace: None,
             wall_seconds: 0.0,
             status: RunStatus::Finished,
