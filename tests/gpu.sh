@@ -85,6 +85,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>
 if wanted tests; then
     check "kernels against the CPU" 240 "$bin/tensor-tests"
     grep -aq 'skipped, for want' "$log" && row "" "SKIPPED: no device"
+    check "sequence kernels against the CPU" 240 "$bin/sequence-tests"
     check "20 configurations, recordings" 240 "$bin/model-tests" --nocapture --test-threads 1 on_cuda
     grep -aE 'values|holds|skipped' "$log"
 fi
@@ -182,6 +183,7 @@ if wanted sanitizer; then
         small=(--test-threads 1 blocks_in_evaluation second_derivatives rows moving_elements optimisers fast_weights)
         for tool in memcheck racecheck; do
             check "compute-sanitizer $tool" 180 compute-sanitizer --tool $tool --error-exitcode 9 "$bin/tensor-tests" "${small[@]}"
+            check "compute-sanitizer $tool, sequences" 240 compute-sanitizer --tool $tool --error-exitcode 9 "$bin/sequence-tests" --test-threads 1
         done
     else
         row "compute-sanitizer" "not run: it is not installed"

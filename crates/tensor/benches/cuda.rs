@@ -80,7 +80,8 @@ fn update(cuda: &Cuda, copy: f64) -> Result<()> {
     let eta = tensor(&[EPISODES], 0.01)?;
     let mut layers = Vec::new();
     for [out, inp] in LAYERS {
-        let fast = FastTrajectory::new(cuda, EPISODES, out, inp, None);
+        // no η is above this: an update need not wait for η to come to the host
+        let fast = FastTrajectory::new(cuda, EPISODES, out, inp, None).with_rates_up_to(Some(0.01));
         let by = [
             tensor(&[out, inp], 0.04)?,
             tensor(&[out], 0.04)?,
