@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plastica_eval::{Plateau, TrainingConfig};
-use plastica_model::{EncoderConfig, FastNorm, Gates, ModelConfig, ModelKind, PlasticLayers, Positions};
+use plastica_model::{
+    AttentionInit, EncoderConfig, FastNorm, Gates, ModelConfig, ModelKind, PlasticLayers, Positions,
+};
 use plastica_rules::{ClipMode, Rule};
 use plastica_tasks::{
     AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, FewShot, Regression, TaskConfig,
@@ -70,6 +72,7 @@ fn the_models_keys_are_those_of_the_page() {
         kind: ModelKind::Prototypical,
         encoder: Some(EncoderConfig::default()),
         // values that are not written where they are the default
+        attention_init: AttentionInit::KeysAsQueries,
         positions: Positions::Rotary,
         max_positions: 1,
         attention_window: Some(1),
@@ -110,7 +113,12 @@ fn every_tasks_keys_are_those_of_the_page() {
 #[test]
 fn trainings_keys_are_those_of_the_page() {
     let plateau = Some(Plateau::default());
-    let training = TrainingConfig { eval_episodes: Some(1), plateau, ..TrainingConfig::new(1, 1) };
+    let training = TrainingConfig {
+        eval_episodes: Some(1),
+        prototypical_loss: 1.0,
+        plateau,
+        ..TrainingConfig::new(1, 1)
+    };
     check("`[training]`", training, &[table(TrainingConfig::new(1, 1))]);
     check("`[training.plateau]`", Plateau::default(), &[table(Plateau::default())]);
     let schedule = Schedule::WarmupCosine { warmup_steps: 1, final_ratio: 0.0 };

@@ -126,7 +126,7 @@ fn what_cannot_be_measured_is_refused() {
     refuses(&["latency", "--heads", "0"], &["num_heads = 0"]);
     refuses(&["latency", "--model-dim", "0"], &["model_dim = 0"]);
     refuses(&["latency", "--ffn-dim", "-1"], &["-1"]);
-    refuses(&["latency", "--rule", "oja"], &["--rule", "unknown rule 'oja'"]);
+    refuses(&["latency", "--rule", "sanger"], &["--rule", "unknown rule 'sanger'"]);
     refuses(&["latency", "--steps", "0"], &["--steps", "0 is not in 1..="]);
     refuses(&["latency", "--length", "0"], &["--length", "0 is not in 1..="]);
     refuses(&["throughput", "--steps", "0"], &["--steps", "0 is not in 1..="]);

@@ -25,7 +25,7 @@ fn what_has_no_such_name_is_told_the_names() {
     check(&["reproduce", "--task", "copyin"], &["unknown task `copyin`, did you mean `copying`?", tasks]);
     check(&["eval", "x.safetensors", "--task", "sorting"], &["unknown task `sorting`", tasks]);
     check(&train("recall", "none", "out", &[]), &["unknown task `recall`", tasks]);
-    check(&["reproduce", "--rule", "oja"], &["--rule", "unknown rule 'oja'", rules]);
+    check(&["reproduce", "--rule", "sanger"], &["--rule", "unknown rule 'sanger'", rules]);
     check(&train("copying", "Hebbian", "out", &[]), &["--rule", "unknown rule 'Hebbian'", rules]);
     check(&["reproduce", "--protocol", "fast"], &["--protocol", "'fast'", "one of paper, smoke"]);
 }
