@@ -1,12 +1,13 @@
 //! How strongly to learn now: the neuromodulator.
 
 use plastica_tensor::ops::rank_one::rank_one_norms;
+use plastica_tensor::ops::rate::{RateConstants, learning_rate};
 use plastica_tensor::{Backend, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{RankOne, Result, RuleError};
 
-/// Added to the squared norm of a change, so that its root has a derivative at zero.
+/// Added to the squared norm of a change, so that its root has a derivative at zero, and to that root.
 const NORM_FLOOR: f64 = 1e-8;
 
 /// What the norm of a step's changes is, from which the rate is turned down.
@@ -48,9 +49,9 @@ impl Default for Neuromodulation {
 pub struct Modulation<B: Backend> {
     /// η(t), the fast weights' learning rate, in [0, η0].
     pub eta: Tensor<B>,
-    /// `sigmoid(g)`, what the model asked for, in (0, 1).
+    /// `sigmoid(g)`, what the model asked for, in (0, 1); a plain value.
     pub gate: Tensor<B>,
-    /// `min(1, max_norm / (n + 1e-8))`, what the change's norm left of it, in (0, 1].
+    /// `min(1, max_norm / (n + 1e-8))`, what the change's norm left of it, in (0, 1]; a plain value.
     pub clip: Tensor<B>,
 }
 
@@ -116,18 +117,24 @@ impl Neuromodulation {
             ClipMode::PerLayer => (false, changes.chunks(1).collect()),
             ClipMode::Published | ClipMode::Rms => (true, vec![changes]),
         };
-        let clips = layers.into_iter().map(|layers| self.clip(first, layers)).collect::<Result<Vec<_>>>()?;
-        let gates = gates.iter().map(Tensor::sigmoid).collect::<Result<Vec<_>, _>>()?;
+        let squares =
+            layers.into_iter().map(|layers| squared_norm(first, layers)).collect::<Result<Vec<_>>>()?;
+        let constants = RateConstants {
+            largest: if eta0.is_some() { 1.0 } else { self.eta0 },
+            most: self.max_norm,
+            share: self.share(changes),
+            floor: NORM_FLOOR,
+        };
         let count = if shared { gates.len() } else { changes.len() };
         let mut modulations = Vec::with_capacity(changes.len());
         for i in 0..count {
-            let (gate, clip) = (&gates[i % gates.len()], &clips[i % clips.len()]);
-            let part = gate.mul(clip)?;
+            let [eta, gate, clip] =
+                learning_rate(constants, &gates[i % gates.len()], &squares[i % squares.len()])?;
             let eta = match eta0 {
-                Some(eta0) => part.mul(eta0)?,
-                None => part.scale(self.eta0)?,
+                Some(eta0) => eta.mul(eta0)?,
+                None => eta,
             };
-            modulations.push(Modulation { eta, gate: gate.clone(), clip: clip.clone() });
+            modulations.push(Modulation { eta, gate, clip });
         }
         while let (true, Some(one)) = (modulations.len() < changes.len(), modulations.first()) {
             modulations.push(one.clone());
@@ -135,26 +142,22 @@ impl Neuromodulation {
         Ok(modulations)
     }
 
-    /// `min(1, max_norm / (n + 1e-8))`, `[B]`, of changes taken together; `like` has that shape.
-    fn clip<B: Backend>(&self, like: &Tensor<B>, changes: &[RankOne<B>]) -> Result<Tensor<B>> {
-        let squares = if changes.is_empty() {
-            Tensor::zeros(like.backend(), like.shape())?
-        } else {
-            rank_one_norms(&changes.iter().map(|RankOne { p, q }| (p, q)).collect::<Vec<_>>())?
-        };
-        let squares = match self.clip {
-            ClipMode::Published | ClipMode::PerLayer => squares,
-            ClipMode::Rms => {
-                let weights =
-                    |RankOne { p, q }: &RankOne<B>| p.shape().rows_cols().1 * q.shape().rows_cols().1;
-                let count: usize = changes.iter().map(weights).sum();
-                squares.scale(1.0 / count.max(1) as f64)?
-            }
-        };
-        let norm = squares.shift(NORM_FLOOR)?.sqrt()?;
-        let most = Tensor::zeros(like.backend(), like.shape())?.shift(self.max_norm)?;
-        Ok(most.div(&norm.shift(1e-8)?)?.at_most(1.0)?)
+    /// What the changes' squared norm is multiplied by.
+    fn share<B: Backend>(&self, changes: &[RankOne<B>]) -> f64 {
+        let weights = |RankOne { p, q }: &RankOne<B>| p.shape().rows_cols().1 * q.shape().rows_cols().1;
+        match self.clip {
+            ClipMode::Published | ClipMode::PerLayer => 1.0,
+            ClipMode::Rms => 1.0 / changes.iter().map(weights).sum::<usize>().max(1) as f64,
+        }
     }
+}
+
+/// The squared norm of changes taken together, `[B]`; `like` has that shape.
+fn squared_norm<B: Backend>(like: &Tensor<B>, changes: &[RankOne<B>]) -> Result<Tensor<B>> {
+    if changes.is_empty() {
+        return Ok(Tensor::zeros(like.backend(), like.shape())?);
+    }
+    Ok(rank_one_norms(&changes.iter().map(|RankOne { p, q }| (p, q)).collect::<Vec<_>>())?)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::ops::{
     fast::FastKernels, history::HistoryKernels, indexing::IndexingKernels, layer_norm::LayerNormKernels,
     layout::LayoutKernels, linear::LinearKernels, map::MapKernels, matmul::MatMulKernels,
     normalize::NormalizeKernels, outer::OuterKernels, pooling::PoolingKernels, rank_one::RankOneKernels,
-    reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels, zip::ZipKernels,
+    rate::RateKernels, reduce::ReduceKernels, softmax::SoftmaxKernels, steps::StepKernels, zip::ZipKernels,
 };
 use crate::optim::OptimiserKernels;
 
@@ -129,6 +129,7 @@ pub trait Backend:
     + PoolingKernels
     + OuterKernels
     + RankOneKernels
+    + RateKernels
     + OptimiserKernels
 {
 }
@@ -145,7 +146,6 @@ impl<T> Backend for T where
         + AttentionKernels
         + FastKernels
         + HistoryKernels
-        + HistoryKernels
         + IndexingKernels
         + LayerNormKernels
         + LinearKernels
@@ -155,7 +155,7 @@ impl<T> Backend for T where
         + PoolingKernels
         + OuterKernels
         + RankOneKernels
-        + RankOneKernels
+        + RateKernels
         + OptimiserKernels
 {
 }

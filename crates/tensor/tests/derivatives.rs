@@ -2,6 +2,7 @@
 
 use plastica_tensor::ops::outer::decay_outer;
 use plastica_tensor::ops::rank_one::rank_one_norms;
+use plastica_tensor::ops::rate::{RateConstants, learning_rate};
 use plastica_tensor::{Array, Cpu, GradMode, Result, Shape, Tape, Tensor, dropout_mask, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -274,6 +275,17 @@ fn norms_of_rank_one() {
     check("one pair", &[p, q], |x| rank_one_norms(&[(&x[0], &x[1])]));
     check("two pairs", &[p, q, (Any, &[2, 1]), p], |x| rank_one_norms(&[(&x[0], &x[1]), (&x[2], &x[3])]));
     check("one row twice", &[p], |x| rank_one_norms(&[(&x[0], &x[0])]));
+}
+
+#[test]
+fn rates() {
+    // the last begins to clip between 0.5 and 2
+    for most in [10.0, 0.1, 0.55] {
+        let constants = RateConstants { largest: 0.7, most, share: 0.5, floor: 1e-3 };
+        check("learning_rate", &[(Any, &[3]), (Positive, &[3])], |x| {
+            Ok(learning_rate(constants, &x[0], &x[1])?[0].clone())
+        });
+    }
 }
 
 #[test]

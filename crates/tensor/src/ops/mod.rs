@@ -20,6 +20,7 @@ pub mod normalize;
 pub mod outer;
 pub mod pooling;
 pub mod rank_one;
+pub mod rate;
 pub mod reduce;
 pub mod softmax;
 pub mod steps;

@@ -83,7 +83,8 @@ impl<B: Backend> Op<B> for Mapped<B::Elem> {
 }
 
 impl<B: Backend> Tensor<B> {
-    fn map(&self, f: Map<B::Elem>) -> Result<Self> {
+    /// `f` of every element.
+    pub(crate) fn map(&self, f: Map<B::Elem>) -> Result<Self> {
         let buffer = self.backend().map(f, &self.array.buffer)?;
         Tape::record(Mapped(f), &[self], Array::new(self.backend(), buffer, self.shape()))
     }
