@@ -136,8 +136,8 @@ if wanted throughput; then
     row "  f32 product, flop/s" "$(field matmul_flops)"
     row "  copy, bytes read and written/s" "$(field copy_bytes)"
     for rule in hebbian gradient none; do
-        for batch in 64 512 2048; do
-            throughput "$rule full, batch $batch" --rule $rule --credit full --batch $batch --steps 8 --no-ceilings
+        for batch in 64 512 2048 8192; do
+            throughput "$rule full, batch $batch" --rule $rule --credit full --batch $batch --steps $((batch > 2048 ? 4 : 8)) --no-ceilings
         done
     done
 fi
@@ -169,7 +169,7 @@ fi
 
 if wanted peer && [ -n "$peer" ]; then
     for rule in hebbian gradient; do
-        for batch in 64 512 2048; do
+        for batch in 64 512 1024 1408; do
             step "peer $rule, batch $batch" 120 python3 "$peer" --device cuda --rule $rule --credit full --batch $batch --steps 5
             row "peer $rule, batch $batch" "$(tail -1 "$log" | cut -c1-110)"
         done

@@ -22,9 +22,9 @@ use crate::{
     Whereabouts,
 };
 
-/// Episodes that one worker takes through forward and backward at once. It is part of the result: a different
-/// number would add gradients up in a different order. This and the limits below are a core's; a broader device takes
-/// [`breadth`](plastica_tensor::Storage::breadth) times as much.
+/// Episodes that one core takes through forward and backward at once, for its cache's sake. It is part of the result: a
+/// different number would add gradients up in a different order. The limits below are a core's, too; a broader device takes
+/// [`breadth`](plastica_tensor::Storage::breadth) times as much, and has no such limit as this.
 const SHARD: usize = 8;
 
 /// Pixels of images that a shard has at most, unless one episode has more: what an encoder keeps for its backward is some
@@ -341,7 +341,8 @@ pub(crate) fn shard_size(batch: &EpisodeBatch, blocks: usize, breadth: usize) ->
     });
     let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
     let steps = batch.steps.saturating_mul(blocks);
-    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps)).clamp(1, SHARD * breadth)
+    let episodes = if breadth > 1 { usize::MAX } else { SHARD };
+    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps)).clamp(1, episodes)
 }
 
 /// How broad the device is that the parameters are on.

@@ -8,6 +8,7 @@ use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::fast::FastTrajectory;
 use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::ops::rank_one::rank_one_norms;
+use plastica_tensor::ops::rate::{RateConstants, learning_rate};
 use plastica_tensor::{Array, Backend, Cpu, Cuda, Element, GradMode, Result, Shape, Tape, Tensor, grad};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -142,6 +143,16 @@ fn norms_of_rank_one() {
         });
         check!("rank_one_norms of many", &[&[batch, out], &[batch, inp]], |x| {
             Ok(vec![rank_one_norms(&vec![(&x[0], &x[1]); 20])?])
+        });
+    }
+}
+
+#[test]
+fn rates() {
+    for len in [1, 70, 300] {
+        check!("learning_rate", &[&[len], &[len]], |x| {
+            let constants = RateConstants { largest: 0.2, most: 0.3, share: 0.5, floor: 1e-4 };
+            Ok(learning_rate(constants, &x[0], &x[1].square()?)?.to_vec())
         });
     }
 }
