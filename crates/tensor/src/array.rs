@@ -77,6 +77,18 @@ impl<B: Backend> Array<B> {
         self.backend.add_assign(&mut self.buffer, &other.buffer)
     }
 
+    /// Adds others, of the same shape, into this array, one after the other.
+    pub(crate) fn add_all(&mut self, others: &[Self]) -> Result<()> {
+        match others {
+            [] => Ok(()),
+            [other] => self.add_assign(other),
+            _ => {
+                let buffers: Vec<&B::Buffer> = others.iter().map(|other| &other.buffer).collect();
+                self.backend.add_all(&mut self.buffer, &buffers)
+            }
+        }
+    }
+
     /// The same values seen in another shape of equal length.
     pub(crate) fn viewed(&self, shape: Shape) -> Self {
         debug_assert_eq!(self.shape.len(), shape.len());

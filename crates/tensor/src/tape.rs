@@ -194,8 +194,8 @@ impl<B: Backend> Tape<B> {
             return Ok(vec![None; variables.len()]);
         }
         let reaches = self.reaches_variables(low, result, variables);
-        let mut grads: Vec<Option<Tensor<B>>> = vec![None; result - low + 1];
-        grads[result - low] = Some(seed);
+        let mut grads: Vec<Gathered<B>> = (low..=result).map(|_| Gathered::default()).collect();
+        grads[result - low].include(seed)?;
         let mut found: Vec<Option<Tensor<B>>> = vec![None; variables.len()];
         let mut shares: HashMap<NodeId, Vec<Share<B>>> = HashMap::new();
         let later: Later<B> = RefCell::new(Vec::new());
@@ -206,9 +206,9 @@ impl<B: Backend> Tape<B> {
             }
             if let Some(shares) = shares.remove(&id) {
                 let shape = self.0.borrow()[id].output.shape();
-                accumulate(&mut grads[id - low], Tensor::from(add_up(shares, shape)?))?;
+                grads[id - low].include(Tensor::from(add_up(shares, shape)?))?;
             }
-            let Some(grad) = grads[id - low].take() else { continue };
+            let Some(grad) = std::mem::take(&mut grads[id - low]).sum()? else { continue };
             for (slot, _) in found.iter_mut().zip(variables).filter(|&(_, &v)| v == id) {
                 *slot = Some(grad.clone());
             }
@@ -229,7 +229,7 @@ impl<B: Backend> Tape<B> {
             }
             for ((input, grad), wanted) in ids.into_iter().zip(input_grads).zip(wanted) {
                 if let (Some(input), Some(grad), true) = (input, grad, wanted) {
-                    accumulate(&mut grads[input - low], grad)?;
+                    grads[input - low].include(grad)?;
                 }
             }
         }
@@ -314,13 +314,44 @@ fn add_up<B: Backend>(shares: Vec<Share<B>>, shape: Shape) -> Result<Array<B>> {
     Ok(sum.expect("a node with shares has at least one, of a kind that its shape fits"))
 }
 
-fn accumulate<B: Backend>(slot: &mut Option<Tensor<B>>, grad: Tensor<B>) -> Result<()> {
-    match slot {
-        None => *slot = Some(grad),
-        Some(sum) if sum.node.is_none() && grad.node.is_none() => sum.array.add_assign(&grad.array)?,
-        Some(sum) => *sum = sum.add(&grad)?,
+/// A node's gradient while the sweep gathers it, in the order in which its parts come.
+struct Gathered<B: Backend> {
+    sum: Option<Tensor<B>>,
+    /// Plain parts that wait to be added to it at once.
+    more: Vec<Array<B>>,
+}
+
+impl<B: Backend> Default for Gathered<B> {
+    fn default() -> Self {
+        Self { sum: None, more: Vec::new() }
     }
-    Ok(())
+}
+
+impl<B: Backend> Gathered<B> {
+    fn include(&mut self, grad: Tensor<B>) -> Result<()> {
+        let Some(sum) = &mut self.sum else {
+            self.sum = Some(grad);
+            return Ok(());
+        };
+        if sum.node.is_some() || grad.node.is_some() {
+            sum.array.add_all(&std::mem::take(&mut self.more))?;
+            *sum = sum.add(&grad)?;
+            return Ok(());
+        }
+        self.more.push(grad.array);
+        if self.more.len() >= sum.array.backend().addends() {
+            sum.array.add_all(&self.more)?;
+            self.more.clear();
+        }
+        Ok(())
+    }
+
+    fn sum(mut self) -> Result<Option<Tensor<B>>> {
+        if let Some(sum) = &mut self.sum {
+            sum.array.add_all(&self.more)?;
+        }
+        Ok(self.sum)
+    }
 }
 
 /// The gradients of a scalar `result` with respect to each of `variables`, `None` where it does not

@@ -405,6 +405,13 @@ fn composed_expressions() {
             scores.softmax()?.matmul(&x[2])?.permute(&[0, 2, 1, 3])
         }
     );
+    check!(cuda, "a tensor that many read", &[(Any, &[7, 50])], |x| {
+        let mut y = x[0].add(&x[0])?;
+        for n in 0..40 {
+            y = y.add(&x[0].scale(0.01 * f64::from(n))?)?;
+        }
+        Ok(y)
+    });
     check!(cuda, "a step of gradient descent", &[(Any, &[20, 30]), (Any, &[30])], |x| {
         let loss = |w: &Tensor<B>| w.matmul(&x[1].reshape([30, 1])?)?.sigmoid()?.square()?.sum();
         let slope = grad(&loss(&x[0])?, &[&x[0]], GradMode::Tracked)?.remove(0);

@@ -20,3 +20,12 @@ extern "C" __global__ void add_assign(float* sum, const float* x, unsigned len) 
     unsigned i = element();
     if (i < len) sum[i] += x[i];
 }
+
+// sum = first + the parts, one after the other; first may be sum.
+extern "C" __global__ void add_all(float* sum, const float* first, Parts parts, unsigned count, unsigned len) {
+    unsigned i = element();
+    if (i >= len) return;
+    float total = first[i];
+    for (unsigned n = 0; n < count; ++n) total += parts.at[n][i];
+    sum[i] = total;
+}

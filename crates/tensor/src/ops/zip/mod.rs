@@ -46,6 +46,19 @@ pub trait ZipKernels: Storage {
     /// # Errors
     /// Device errors.
     fn add_assign(&self, sum: &mut Self::Buffer, x: &Self::Buffer) -> Result<()>;
+
+    /// The same with several, one after the other.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn add_all(&self, sum: &mut Self::Buffer, others: &[&Self::Buffer]) -> Result<()> {
+        others.iter().try_for_each(|x| self.add_assign(sum, x))
+    }
+
+    /// How many addends are worth waiting for, to add them at once.
+    fn addends(&self) -> usize {
+        1
+    }
 }
 
 impl<B: Backend> Op<B> for Zip {
