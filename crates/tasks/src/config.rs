@@ -163,7 +163,7 @@ impl TaskConfig {
     }
 
     /// The source of this task's episodes for one usage. Sequence tasks take nothing from `data`, and are the same for
-    /// every usage.
+    /// every usage, but for copying's [`shortest_delay`](Copying::shortest_delay).
     ///
     /// # Errors
     ///
@@ -174,7 +174,8 @@ impl TaskConfig {
         usage: Usage,
     ) -> Result<Box<dyn EpisodeSource>, TaskError> {
         Ok(match self {
-            TaskConfig::Copying(task) => Box::new(task.build()?),
+            TaskConfig::Copying(task) if usage == Usage::Training => Box::new(task.build()?),
+            TaskConfig::Copying(task) => Box::new(task.build_for_evaluation()?),
             TaskConfig::CueReward(task) => Box::new(task.build()?),
             TaskConfig::Regression(task) => Box::new(task.build()?),
             TaskConfig::AssociativeRecall(task) => Box::new(task.build()?),

@@ -26,6 +26,11 @@ pub struct Copying {
     pub seq_length: usize,
     /// Blanks between the last token and the delimiter, `D`: 0 is allowed.
     pub delay: usize,
+    /// The fewest such blanks in training, at most `delay`: each batch then has a delay of its own, uniform from here to
+    /// `delay`. Over short delays there is something to learn from the first step on. Without it all have `delay`, as
+    /// evaluation always has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortest_delay: Option<usize>,
     /// Classes, `V`, the blank and the delimiter among them: at least 4, or there would be no two
     /// tokens to tell apart.
     pub vocab_size: usize,
@@ -33,7 +38,7 @@ pub struct Copying {
 
 impl Default for Copying {
     fn default() -> Self {
-        Copying { seq_length: 5, delay: 20, vocab_size: 10 }
+        Copying { seq_length: 5, delay: 20, shortest_delay: None, vocab_size: 10 }
     }
 }
 
@@ -50,12 +55,25 @@ impl Copying {
         let bounds = Bounds(Self::NAME);
         bounds.within("seq_length", self.seq_length, 1..=MAX_STEPS)?;
         bounds.within("delay", self.delay, 0..=MAX_STEPS)?;
+        bounds.within("shortest_delay", self.shortest_delay.unwrap_or(0), 0..=self.delay)?;
         bounds.within("vocab_size", self.vocab_size, 4..=MAX_WIDTH)?;
-        let steps = 2 * self.seq_length + self.delay + 1;
-        bounds.within("2 * seq_length + delay + 1 steps", steps, 1..=MAX_STEPS)
+        bounds.within("2 * seq_length + delay + 1 steps", self.steps(), 1..=MAX_STEPS)
     }
 
-    /// The source of this task's episodes.
+    /// Steps of an episode with the full delay.
+    fn steps(&self) -> usize {
+        2 * self.seq_length + self.delay + 1
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        let steps = self.steps();
+        let mut phases = vec![Phase::Delay; steps];
+        phases[..self.seq_length].fill(Phase::Shown);
+        phases[steps - self.seq_length..].fill(Phase::Recall);
+        phases
+    }
+
+    /// The source of this task's episodes for training.
     ///
     /// # Errors
     ///
@@ -68,7 +86,21 @@ impl Copying {
             // and kept, because those of `random_range` depend on rand's feature `unbiased`.
             tokens: Uniform::new(1, self.vocab_size as u32 - 1)
                 .expect("at least two tokens lie between the blank and the delimiter"),
+            delays: self.shortest_delay.map(|shortest| {
+                Uniform::new_inclusive(shortest as u32, self.delay as u32)
+                    .expect("the shortest delay is no longer than the longest")
+            }),
         })
+    }
+
+    /// The source of this task's episodes for evaluation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`validate`](Copying::validate).
+    pub fn build_for_evaluation(&self) -> Result<impl EpisodeSource + use<>, TaskError> {
+        self.validate()?;
+        Copying { shortest_delay: None, ..*self }.build()
     }
 }
 
@@ -76,13 +108,15 @@ impl Copying {
 struct CopyingEpisodes {
     config: Copying,
     tokens: Uniform<u32>,
+    /// Of a batch, where not all have the same.
+    delays: Option<Uniform<u32>>,
 }
 
 impl CopyingEpisodes {
     /// Draws one episode into zeroed `inputs` `[T, V]` and `classes` `[T]`.
     fn draw(&self, rng: &mut dyn Rng, inputs: &mut [f32], classes: &mut [u32]) {
         let Copying { seq_length, vocab_size, .. } = self.config;
-        let asked = self.steps() - seq_length;
+        let asked = classes.len() - seq_length;
         for class in &mut classes[asked..] {
             *class = self.tokens.sample(rng);
         }
@@ -113,14 +147,11 @@ impl EpisodeSource for CopyingEpisodes {
     }
 
     fn steps(&self) -> usize {
-        2 * self.config.seq_length + self.config.delay + 1
+        self.config.steps()
     }
 
     fn phases(&self) -> Vec<Phase> {
-        let mut phases = vec![Phase::Delay; self.steps()];
-        phases[..self.config.seq_length].fill(Phase::Shown);
-        phases[self.steps() - self.config.seq_length..].fill(Phase::Recall);
-        phases
+        self.config.phases()
     }
 
     fn loss(&self) -> LossKind {
@@ -128,7 +159,9 @@ impl EpisodeSource for CopyingEpisodes {
     }
 
     fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
-        let (steps, width) = (self.steps(), self.input_width());
+        let delay = self.delays.map_or(self.config.delay, |delays| delays.sample(rng) as usize);
+        let here = Copying { delay, ..self.config };
+        let (steps, width) = (here.steps(), self.input_width());
         let mut inputs = zeros(self.name(), count, steps, width)?;
         let mut classes = zeros(self.name(), count, steps, 1)?;
         for (inputs, classes) in inputs.chunks_exact_mut(steps * width).zip(classes.chunks_exact_mut(steps)) {
@@ -143,7 +176,7 @@ impl EpisodeSource for CopyingEpisodes {
             targets: Targets::Classes(classes),
             images: None,
             shifts: None,
-            phases: self.phases(),
+            phases: here.phases(),
         })
     }
 }

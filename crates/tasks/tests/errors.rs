@@ -32,6 +32,10 @@ fn copying_refuses_lengths_out_of_range() {
         Copying { seq_length: 500_000, delay: 0, ..published },
         "copying: 2 * seq_length + delay + 1 steps = 1000001, expected 1 to 1000000",
     );
+    check(
+        Copying { shortest_delay: Some(21), ..published },
+        "copying: shortest_delay = 21, expected 0 to 20",
+    );
     check(Copying { vocab_size: 3, ..published }, "copying: vocab_size = 3, expected 4 to 1000000");
     check(
         Copying { vocab_size: 1_000_001, ..published },
@@ -292,8 +296,9 @@ fn data_that_needs_files_is_not_built_in() {
 #[test]
 fn the_edges_of_every_range_are_allowed() {
     let check = |task: TaskConfig| assert_eq!(task.validate(), Ok(()), "{task:?}");
-    check(TaskConfig::Copying(Copying { seq_length: 1, delay: 0, vocab_size: 4 }));
-    check(TaskConfig::Copying(Copying { seq_length: 1, delay: 999_997, vocab_size: 1_000_000 }));
+    let published = Copying { shortest_delay: Some(0), ..Copying::default() };
+    check(TaskConfig::Copying(Copying { seq_length: 1, delay: 0, vocab_size: 4, ..published }));
+    check(TaskConfig::Copying(Copying { seq_length: 1, delay: 999_997, vocab_size: 1_000_000, ..published }));
     check(TaskConfig::CueReward(CueReward { num_pairs: 1, cue_dim: 1, reward_range: [-1e9, 1e9] }));
     check(TaskConfig::CueReward(CueReward { num_pairs: 500_000, cue_dim: 500_000, ..CueReward::default() }));
     check(TaskConfig::Regression(Regression {

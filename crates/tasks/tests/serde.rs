@@ -137,7 +137,7 @@ proptest! {
         let [a, b, c] = lengths.map(|length| length as usize);
         let [low, high] = reals;
         check_task_round_trip(&TaskConfig::Copying(Copying {
-            seq_length: a, delay: b, vocab_size: c,
+            seq_length: a, delay: b, shortest_delay: (c % 2 == 0).then_some(a), vocab_size: c,
         }));
         check_task_round_trip(&TaskConfig::CueReward(CueReward {
             num_pairs: a, cue_dim: b, reward_range: reals,

@@ -4,9 +4,9 @@ mod common;
 
 use common::build;
 use plastica_tasks::{
-    AssociativeRecall, Augmentation, ConceptShift, Copying, CueReward, Dataset, EpisodeBatch, EpisodeOrder,
-    EpisodeSource, FewShot, LossKind, Mapping, Phase, Presentation, Regression, Rotations, Targets,
-    TaskConfig,
+    AssociativeRecall, Augmentation, BuiltIn, ConceptShift, Copying, CueReward, Dataset, EpisodeBatch,
+    EpisodeOrder, EpisodeSource, FewShot, LossKind, Mapping, Phase, Presentation, Regression, Rotations,
+    Targets, TaskConfig, Usage,
 };
 use proptest::{collection::vec, prelude::*};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -97,6 +97,7 @@ fn copying() -> impl Strategy<Value = Copying> {
         seq_length,
         delay,
         vocab_size,
+        ..Copying::default()
     })
 }
 
@@ -193,7 +194,7 @@ fn any_task() -> impl Strategy<Value = TaskConfig> {
 proptest! {
     #[test]
     fn copying_shows_waits_and_asks_for_the_same_tokens(task in copying(), seed: u64) {
-        let Copying { seq_length: s, delay: d, vocab_size: v } = task;
+        let Copying { seq_length: s, delay: d, vocab_size: v, .. } = task;
         let batch = sample(&TaskConfig::Copying(task), seed, 3);
         prop_assert_eq!(batch.steps, 2 * s + d + 1);
         for episode in 0..3 {
@@ -208,6 +209,21 @@ proptest! {
         let phases =
             [vec![Phase::Shown; s], vec![Phase::Delay; d + 1], vec![Phase::Recall; s]].concat();
         prop_assert_eq!(batch.phases, phases);
+    }
+
+    #[test]
+    fn copying_trains_over_delays_up_to_its_own(task in copying(), shortest in 0usize..30, seed: u64) {
+        let shortest_delay = Some(shortest.min(task.delay));
+        let varied = TaskConfig::Copying(Copying { shortest_delay, ..task });
+        let mut generator = rng(seed);
+        let source = varied.build().unwrap();
+        let lengths: Vec<usize> = (0..8).map(|_| source.sample(&mut generator, 2).unwrap().steps).collect();
+        let bounds = 2 * task.seq_length + 1 + shortest.min(task.delay)..=source.steps();
+        prop_assert!(lengths.iter().all(|length| bounds.contains(length)), "{lengths:?}");
+        prop_assert!(task.delay < shortest + 9 || lengths.iter().any(|length| *length != lengths[0]));
+        // evaluation does not know of it
+        let evaluation = varied.build_with(&BuiltIn, Usage::Test).unwrap().sample(&mut rng(seed), 3);
+        prop_assert_eq!(evaluation.unwrap(), sample(&TaskConfig::Copying(task), seed, 3));
     }
 
     #[test]

@@ -96,7 +96,8 @@ fn every_rule_is_on_the_page() {
 
 #[test]
 fn every_tasks_keys_are_those_of_the_page() {
-    check("`copying`", Copying::default(), &[table(Copying::default())]);
+    let full = Copying { shortest_delay: Some(1), ..Copying::default() };
+    check("`copying`", full, &[table(Copying::default())]);
     check("`cue-reward`", CueReward::default(), &[table(CueReward::default())]);
     check("`regression`", Regression::default(), &[table(Regression::default())]);
     check("`associative-recall`", AssociativeRecall::default(), &[table(AssociativeRecall::default())]);
