@@ -31,6 +31,9 @@ const SHARD: usize = 8;
 /// 500 bytes a pixel. Part of the result likewise.
 const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 
+/// A broader device keeps more of a pixel, what a core makes a second time among it: so much less of its breadth is for pixels.
+const SHARE_FOR_PIXELS: usize = 4;
+
 /// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
 /// backward grows with their square. Part of the result likewise.
 const SHARD_STEPS: usize = SHARD * 512;
@@ -339,10 +342,11 @@ pub(crate) fn shard_size(batch: &EpisodeBatch, blocks: usize, breadth: usize) ->
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
-    let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
+    let fit = |most: usize, of_one: usize| most.checked_div(of_one).unwrap_or(usize::MAX);
     let steps = batch.steps.saturating_mul(blocks);
-    let episodes = if breadth > 1 { usize::MAX } else { SHARD };
-    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps)).clamp(1, episodes)
+    let (for_pixels, episodes) =
+        if breadth > 1 { (breadth.div_ceil(SHARE_FOR_PIXELS), usize::MAX) } else { (1, SHARD) };
+    fit(SHARD_PIXELS * for_pixels, pixels).min(fit(SHARD_STEPS * breadth, steps)).clamp(1, episodes)
 }
 
 /// How broad the device is that the parameters are on.

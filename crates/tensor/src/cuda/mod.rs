@@ -43,9 +43,9 @@ pub(crate) use strided::Strided;
 
 use buffer::Pool;
 
-/// Times as much work as a core takes at once: what a launch costs is paid once for all of it. A batch of some thousand
-/// short episodes is then one part, and at the published widths fits into 10 GB.
-const BREADTH: usize = 16;
+/// Times as much work as a core takes at once: what a launch costs is paid once for all of it. A batch of 8000 short
+/// episodes is then one part, which at the published widths takes some 12 GB under the hebbian rule, 26 under gradient.
+const BREADTH: usize = 64;
 
 /// A CUDA device, computing with `f32`. Cloning shares it; it may be used by several threads.
 #[derive(Clone)]
