@@ -51,6 +51,8 @@ pub(crate) enum Share<B: Backend> {
     Rows(Array<B>),
     /// `g` `[B, n]` at step `t` of a sequence `[B, T, n]`.
     Step(usize, Array<B>),
+    /// The sum of the rows of `g ∘ x̂`, x̂ the rows of `x` standardised with `eps`: of a normalisation's γ `[n]`.
+    Normal { g: Array<B>, x: Array<B>, eps: f64 },
 }
 
 impl<B: Backend> Recorded<'_, B> {
@@ -281,16 +283,21 @@ static SWEEPS: AtomicU64 = AtomicU64::new(1);
 
 /// The sum of a node's shares; all are of one kind, as only one kind of operation reads such a node.
 fn add_up<B: Backend>(shares: Vec<Share<B>>, shape: Shape) -> Result<Array<B>> {
-    let (mut outer, mut rows, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outer, mut rows, mut steps, mut normal) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut normal_eps = 0.0;
     for share in &shares {
         match share {
             Share::Outer(g, x) => outer.push((&g.buffer, &x.buffer)),
             Share::Rows(g) => rows.push(&g.buffer),
             Share::Step(t, g) => steps.push((*t, &g.buffer)),
+            Share::Normal { g, x, eps } => {
+                normal_eps = *eps;
+                normal.push((&g.buffer, &x.buffer));
+            }
         }
     }
-    let (Share::Outer(first, _) | Share::Rows(first) | Share::Step(_, first)) = &shares[0];
-    let backend = &first.backend;
+    let (Share::Outer(g, _) | Share::Rows(g) | Share::Step(_, g) | Share::Normal { g, .. }) = &shares[0];
+    let backend = &g.backend;
     let mut sum: Option<Array<B>> = None;
     let mut include = |buffer: B::Buffer| -> Result<()> {
         let array = Array::new(backend, buffer, shape);
@@ -307,6 +314,9 @@ fn add_up<B: Backend>(shares: Vec<Share<B>>, shape: Shape) -> Result<Array<B>> {
     }
     if !rows.is_empty() {
         include(backend.sum_of_rows(&rows, shape.len())?)?;
+    }
+    if let (false, Some(kernels)) = (normal.is_empty(), backend.along_sequences()) {
+        include(kernels.by_gamma(&normal, shape.len(), normal_eps)?)?;
     }
     if let (false, &[batch, total, width]) = (steps.is_empty(), &shape[..]) {
         include(backend.place_steps(&steps, batch, total, width)?)?;

@@ -133,6 +133,10 @@ fn layer_normalisation() {
             Ok(vec![x[0].layer_norm(&x[1].detach(), &x[2].detach(), 1e-3)?])
         });
     }
+    check!("layer_norm of many steps", &[&[9, 40], &[40], &[40]], |x| {
+        let step = |t| x[0].scale(0.1 + 0.02 * f64::from(t))?.layer_norm(&x[1], &x[2], 1e-3);
+        Ok(vec![Tensor::stack_steps(&(0..70).map(step).collect::<Result<Vec<_>>>()?)?])
+    });
 }
 
 #[test]

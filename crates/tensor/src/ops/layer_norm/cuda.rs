@@ -1,6 +1,6 @@
 //! Layer normalisation on a CUDA device.
 
-use super::{LayerNormGrad, LayerNormKernels};
+use super::{LayerNormGrad, LayerNormKernels, NormsAlongSequences};
 use crate::cuda::{Cuda, CudaBuffer, grid, groups};
 use crate::{Result, Storage};
 
@@ -76,5 +76,23 @@ impl LayerNormKernels for Cuda {
             unsafe { self.launch("layer_norm_totals", grid(cols.div_ceil(32), 32, 8), arguments) }
         })?;
         Ok(LayerNormGrad { x: dx, parameters: Some((d_gamma, d_beta)) })
+    }
+
+    fn along_sequences(&self) -> Option<&dyn NormsAlongSequences<CudaBuffer>> {
+        Some(self)
+    }
+}
+
+impl NormsAlongSequences<CudaBuffer> for Cuda {
+    fn by_gamma(&self, pairs: &[(&CudaBuffer, &CudaBuffer)], cols: usize, eps: f64) -> Result<CudaBuffer> {
+        let (g, x): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        let (g, x) = (self.joined(&g)?, self.joined(&x)?);
+        // γ makes a difference to the gradient by x alone
+        let any = self.full(cols, 1.0)?;
+        let LayerNormGrad { parameters, .. } = self.layer_norm_grad(&x, &any, &g, cols, eps, true)?;
+        match parameters {
+            Some((by_gamma, _)) => Ok(by_gamma),
+            None => self.full(cols, 0.0),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use crate::tape::{Grads, Op, Recorded};
+use crate::tape::{Grads, Op, Recorded, Share};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
@@ -46,6 +46,20 @@ pub trait LayerNormKernels: Storage {
         eps: f64,
         parameters: bool,
     ) -> Result<LayerNormGrad<Self::Buffer>>;
+
+    /// Where it costs less to take the derivative by γ once for all steps of a sequence: what does that.
+    fn along_sequences(&self) -> Option<&dyn NormsAlongSequences<Self::Buffer>> {
+        None
+    }
+}
+
+/// Kernels for the layer normalisations of all steps of a sequence.
+pub trait NormsAlongSequences<Buffer> {
+    /// The derivative by γ, `Σ g ∘ x̂` over the rows of pairs of g and x, `[cols]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn by_gamma(&self, pairs: &[(&Buffer, &Buffer)], cols: usize, eps: f64) -> Result<Buffer>;
 }
 
 struct LayerNorm {
@@ -62,7 +76,14 @@ impl<B: Backend> Op<B> for LayerNorm {
         if r.is_plain() {
             let (backend, cols) = (x.backend(), gamma.shape().len());
             let buffers = (&x.array.buffer, &gamma.array.buffer, &grad.array.buffer);
-            let parameters = r.wanted[1] || r.wanted[2];
+            // a step's, of which there are many
+            let later = x.shape().rank() == 2 && backend.along_sequences().is_some();
+            if later {
+                let (g, x, eps) = (grad.array(), x.array(), self.eps);
+                r.put_off(1, || Share::Normal { g: g.clone(), x: x.clone(), eps });
+                r.put_off(2, || Share::Rows(g.clone()));
+            }
+            let parameters = !later && (r.wanted[1] || r.wanted[2]);
             let LayerNormGrad { x: dx, parameters: d_parameters } =
                 backend.layer_norm_grad(buffers.0, buffers.1, buffers.2, cols, self.eps, parameters)?;
             let plain = |buffer, shape| Some(Tensor::from(Array::new(backend, buffer, shape)));

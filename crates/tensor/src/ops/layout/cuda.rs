@@ -1,10 +1,10 @@
 //! Moving elements on a CUDA device.
 
 use super::LayoutKernels;
-use crate::cuda::{Cuda, CudaBuffer, Slice, Strided, elements};
+use crate::cuda::{Cuda, CudaBuffer, Parts, Slice, Strided, elements, over};
 use crate::{Result, Shape};
 
-pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "pad"];
+pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "join_runs", "pad"];
 
 /// Where runs lie in a buffer: how far apart, and where in that the first begins.
 #[derive(Clone, Copy)]
@@ -54,19 +54,20 @@ impl LayoutKernels for Cuda {
     }
 
     fn concat(&self, parts: &[(&CudaBuffer, usize)], outer: usize) -> Result<CudaBuffer> {
-        let stride = parts.iter().map(|(_, len)| len).sum();
+        let stride: usize = parts.iter().map(|(_, len)| len).sum();
         self.build(outer * stride, |out| {
             let mut start = 0;
-            for &(part, len) in parts {
-                self.copy_runs(
-                    out,
-                    Runs { stride, start },
-                    part,
-                    Runs { stride: len, start: 0 },
-                    outer,
-                    len,
-                )?;
-                start += len;
+            for alike in parts.chunk_by(|a, b| a.1 == b.1) {
+                let len = alike[0].1;
+                for some in alike.chunks(Parts::MOST) {
+                    let buffers: Vec<&CudaBuffer> = some.iter().map(|&(part, _)| part).collect();
+                    let sizes = (stride as u32, start as u32, len as u32, (outer * len) as u32);
+                    let arguments = (&mut *out, Parts::of(&buffers), sizes.0, sizes.1, sizes.2, sizes.3);
+                    // SAFETY: join_runs(out, parts, stride, start, len, total) reads the `total` elements of each part, and
+                    // writes runs of `len` of them from `start` on, the parts' side by side, in every `stride` of `out`
+                    unsafe { self.launch("join_runs", over(outer * len, some.len()), arguments)? };
+                    start += len * some.len();
+                }
             }
             Ok(())
         })

@@ -18,6 +18,14 @@ extern "C" __global__ void copy_runs(
     out[run * out_stride + out_start + along] = x[run * x_stride + x_start + along];
 }
 
+// Parts, each of runs of `len`, `total` in all, the parts' runs side by side from `start` on in every `stride`; blockIdx.y is the part.
+extern "C" __global__ void join_runs(
+    float* out, Parts parts, unsigned stride, unsigned start, unsigned len, unsigned total) {
+    unsigned i = element();
+    if (i >= total) return;
+    out[i / len * stride + start + blockIdx.y * len + i % len] = parts.at[blockIdx.y][i];
+}
+
 // Runs of `stride` zeros, with the next `len` elements of x from `start` on.
 extern "C" __global__ void pad(
     float* out, const float* x, unsigned stride, unsigned start, unsigned len, unsigned total) {
