@@ -240,14 +240,13 @@ fn check_trajectories((batch, steps, out, inp): (usize, usize, usize, usize)) {
 /// Every kernel once or twice: few enough for a tool that watches every access.
 #[test]
 fn fast_weights_along_a_short_sequence() {
-    [(1, 1, 1, 1), (3, 3, 2, 5), (1, 2, 256, 128), (2, 2, 128, 256)].map(check_trajectories);
+    [(1, 1, 1, 1), (3, 3, 2, 5), (1, 2, 256, 128), (2, 2, 128, 256)].into_iter().for_each(check_trajectories);
 }
 
 #[test]
 fn fast_weights_along_sequences() {
-    [(3, 4, 2, 5), (2, 9, 33, 70), (5, 7, 40, 12), (2, 5, 256, 128), (3, 5, 128, 256)]
-        .map(check_trajectories);
-    [(70, 3, 9, 8), (600, 2, 20, 4), (2, 3, 9, 516)].map(check_trajectories);
+    let sizes = [(3, 4, 2, 5), (2, 9, 33, 70), (5, 7, 40, 12), (2, 5, 256, 128), (3, 5, 128, 256)];
+    sizes.into_iter().chain([(70, 3, 9, 8), (600, 2, 20, 4), (2, 3, 9, 516)]).for_each(check_trajectories);
     let long: [&[usize]; 5] = [&[6, 8], &[6], &[3, 45, 8], &[3, 6], &[3, 45]];
     check!("in place, with copies", &long, |x| trajectory(x, 0.2, Some(0.2), true));
     check!("in place, replayed", &long, |x| trajectory(x, 0.8, Some(0.8), true));
