@@ -13,7 +13,9 @@ pub enum RuleError {
         name: String,
     },
     /// A credit that cannot be read.
-    #[error("unknown credit '{text}': it is one of detached, full, truncated(k) with k at least 1")]
+    #[error(
+        "unknown credit '{text}': it is one of detached, full, truncated(k) and windowed(k) with k at least 1"
+    )]
     UnknownCredit {
         /// The text given.
         text: String,
