@@ -470,7 +470,7 @@ impl<B: Backend> PlasticTransformer<B> {
     /// A sequence whose updates are constants to the outer gradient: step by step with nothing tracked, to learn the
     /// updates, then tracked and all at once.
     fn forward_twice(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
-        let scout = self.detached();
+        let scout = self.detached()?;
         let mut ahead = PlasticState { noise: state.noise.clone(), ..scout.init_state(state.batch) };
         let seen = scout.forward(&inputs.detach(), &mut ahead)?;
         state.fast = ahead.fast;

@@ -53,7 +53,7 @@ impl Trial {
             plastic: Plastic::new(alpha.clone(), beta.clone()),
         };
         let plasticity = Plasticity {
-            rule: self.rule.build(),
+            rule: self.rule.build().unwrap(),
             neuromodulation: Neuromodulation { eta0: 0.7, max_norm: self.max_norm, ..Default::default() },
             eta0: None,
             credit: self.credit,
