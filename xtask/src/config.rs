@@ -247,7 +247,7 @@ mod tests {
         check(&["model.num_heads=3"], "model.num_heads = 3 won't do: it must divide model_dim = 128");
         check(&["task.vocab_size=3"], "vocab_size = 3");
         check(&["model.rule=none"], "model.rule is none, but --rule is hebbian");
-        check(&["model.rule=stdp"], "unknown variant `stdp`");
+        check(&["model.rule=stdp"], "unknown rule 'stdp'");
         check(
             &["model.clip=norm"],
             "unknown variant `norm`, expected one of `published`, `per-layer`, `rms`",

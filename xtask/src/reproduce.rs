@@ -62,7 +62,8 @@ pub struct Arguments {
     /// A plasticity rule, more than once for several; by default the paper's: none, hebbian and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
-    /// What the outer gradient sees of the fast weights: detached (as published, and the default), full, truncated(k).
+    /// What the outer gradient sees of the fast weights: detached (as published, and the default), full,
+    /// truncated(k) or windowed(k).
     /// Of protocol converged more than once for several, by default detached and full.
     #[arg(long, value_name = "C")]
     credit: Vec<Credit>,

@@ -65,14 +65,14 @@ impl Whereabouts {
                 break;
             }
         }
-        Ok(Self::worst(&norms, batch.steps))
+        Ok(Self::worst(&config.plastic_layer_names(), &norms, batch.steps))
     }
 
     /// The first that is no number, or the largest, of norms by layer, episode and step.
-    fn worst(norms: &[Vec<Vec<f64>>], steps: usize) -> Option<Self> {
+    fn worst(names: &[String], norms: &[Vec<Vec<f64>>], steps: usize) -> Option<Self> {
         let size = |norm: f64| if norm.is_finite() { norm } else { f64::INFINITY };
         let mut worst: Option<(f64, Self)> = None;
-        for (layer, episodes) in norms.iter().enumerate() {
+        for (layer, episodes) in names.iter().zip(norms) {
             for (episode, along) in episodes.iter().enumerate() {
                 let Some((step, norm)) = along
                     .iter()
@@ -85,8 +85,7 @@ impl Whereabouts {
                 if worst.as_ref().is_some_and(|(largest, _)| norm <= *largest) {
                     continue;
                 }
-                let name = ["fc1", "fc2"][layer % 2];
-                let layer = format!("blocks.{}.{name}", layer / 2);
+                let layer = layer.clone();
                 let squared_norms = along[..=step].to_vec();
                 worst = Some((norm, Self { layer, episode, step: step + 1, steps, squared_norms }));
             }
@@ -131,7 +130,8 @@ mod tests {
             vec![vec![1.0, 2.0, 3.0], vec![1.0, 5.0, nan]],
             vec![vec![0.0, 0.0, nan], vec![0.0, 0.0, nan]],
         ];
-        let found = Whereabouts::worst(&norms, 7).unwrap();
+        let names = ["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1"].map(str::to_owned);
+        let found = Whereabouts::worst(&names, &norms, 7).unwrap();
         assert_eq!((found.layer.as_str(), found.episode, found.step, found.steps), ("blocks.0.fc2", 1, 3, 7));
         assert!(found.in_reading());
         let said = found.to_string();
@@ -142,12 +142,12 @@ mod tests {
         ] {
             assert!(said.contains(part), "{said}");
         }
-        let found = Whereabouts::worst(&norms[..1], 7).unwrap();
+        let found = Whereabouts::worst(&names, &norms[..1], 7).unwrap();
         assert_eq!(
             (found.layer.as_str(), found.step, &found.squared_norms[..]),
             ("blocks.0.fc1", 2, &[1.0, 9e30][..])
         );
         assert!(!found.in_reading());
-        assert_eq!(Whereabouts::worst(&[], 7), None);
+        assert_eq!(Whereabouts::worst(&[], &[], 7), None);
     }
 }

@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::argmax;
-use crate::trainer::{Traced, breadth, in_shards, measure_plasticity, read, shard_size, summarise};
+use crate::shard::{breadth, in_shards, shard_size};
+use crate::trainer::{Traced, measure_plasticity, read, summarise};
 use crate::{EvalError, Objective, SequenceObjective, StepTrace, Tally};
 
 /// Episodes that an evaluation holds in memory at once.
@@ -71,7 +72,7 @@ impl Evaluating {
         let objective = SequenceObjective { loss: source.loss() };
         let count = episodes.saturating_sub(self.episodes).min(EVALUATION_BATCH);
         let batch = source.sample(rng, count)?;
-        let size = shard_size(&batch, 1, breadth(parameters));
+        let size = shard_size(&batch, batch.steps, breadth(parameters));
         let shards =
             in_shards(&batch, size, |shard, _| evaluate_shard(config, parameters, objective, &shard))?;
         for (measured, traced) in shards {

@@ -36,6 +36,7 @@ mod record;
 mod report;
 mod run;
 mod session;
+mod shard;
 mod snapshot;
 mod statistics;
 mod study;

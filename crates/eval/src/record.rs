@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
+use plastica_model::ModelKind;
 use plastica_rules::Rule;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
@@ -116,7 +117,8 @@ pub(crate) fn arms(records: &[RunRecord]) -> Vec<RunRecord> {
 
 /// Whether what the outer gradient sees of fast weights is anything to a run, and not yet part of its name.
 fn has_credit(record: &RunRecord) -> bool {
-    record.rule != Rule::None.name() && record.rule.parse::<Rule>().is_ok()
+    let without = [Rule::None.name(), ModelKind::Prototypical.name()].contains(&record.rule.as_str());
+    !without && split_arm(&record.rule).1.is_empty()
 }
 
 impl RunRecord {

@@ -118,6 +118,12 @@ impl RunConfig {
             let value = self.training.prototypical_loss.to_string();
             return Err(EvalError::Config { field: "training.prototypical_loss", value, expected });
         }
+        if self.training.credit.window().is_some() && self.model.encoder.is_some() {
+            let expected =
+                "truncated(k) where there is an encoder, which sees all images of an episode at once";
+            let (value, expected) = (self.training.credit.to_string(), expected.to_owned());
+            return Err(EvalError::Config { field: "training.credit", value, expected });
+        }
         let (ours, theirs) = (self.model.encoder.as_ref().map(|e| e.image), widths.image);
         if ours != theirs {
             let expected = format!("{}, as the images of {}", image(theirs), self.task.name());

@@ -2,45 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use plastica_model::{
-    Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
-    prototypical_logits,
-};
-use plastica_rules::{Credit, Rule};
+use plastica_model::{Diagnostics, EpisodeOutput, Learner, Noise, Parameters};
 use plastica_tasks::{DataFolder, EpisodeBatch, EpisodeSource, TaskWidths, Usage};
-use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
-use plastica_tensor::{Array, Backend, Element, GradMode, Tape, grad};
+use plastica_tensor::{Array, Backend, Element};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::Evaluating;
+use crate::shard::{Shard, add, breadth, in_shards, shard_size, steps_kept, train_shard};
 use crate::tensors::EpisodeTensors;
 use crate::{
-    EpochRecord, EvalError, Evaluation, Objective, RunConfig, SequenceObjective, StepTrace, Tally,
-    Whereabouts,
+    EpochRecord, EvalError, Evaluation, RunConfig, SequenceObjective, StepTrace, Tally, Whereabouts,
 };
-
-/// Episodes that one core takes through forward and backward at once, for its cache's sake. It is part of the result: a
-/// different number would add gradients up in a different order. The limits below are a core's, too; a broader device takes
-/// [`breadth`](plastica_tensor::Storage::breadth) times as much, and has no such limit as this.
-const SHARD: usize = 8;
-
-/// Pixels of images that a shard has at most, unless one episode has more: what an encoder keeps for its backward is some
-/// 500 bytes a pixel. Part of the result likewise.
-const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
-
-/// A broader device keeps more of a pixel, what a core makes a second time among it: so much less of its breadth is for pixels.
-const SHARE_FOR_PIXELS: usize = 4;
-
-/// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
-/// backward grows with their square. Part of the result likewise.
-const SHARD_STEPS: usize = SHARD * 512;
-
-/// Blocks of which that is so under the gradient rule with credit, whose own way back through attention is kept as well, in
-/// every block: a shard of more blocks has fewer steps.
-const SHARD_BLOCKS: usize = 2;
 
 /// The streams of a run's one generator.
 #[derive(Debug, Clone, Copy)]
@@ -253,8 +228,8 @@ impl<B: Backend> Trainer<B> {
         let (config, parameters, objective) = (&self.config, &self.parameters, self.objective);
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
-        let blocks = blocks_kept(&config.model, config.training.credit);
-        let size = shard_size(batch, blocks, breadth(parameters));
+        let steps = steps_kept(&config.model, config.training.credit, batch.steps);
+        let size = shard_size(batch, steps, breadth(parameters));
         let shards = in_shards(batch, size, |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
@@ -267,13 +242,7 @@ impl<B: Backend> Trainer<B> {
         for shard in shards {
             tally.merge(&shard.tally);
             seen.push(shard.statistics);
-            for (sum, gradient) in gradients.iter_mut().zip(shard.gradients) {
-                match (sum, gradient) {
-                    (Some(sum), Some(gradient)) => sum.add_assign(&gradient)?,
-                    (sum @ None, gradient) => *sum = gradient,
-                    (Some(_), None) => {}
-                }
-            }
+            add(&mut gradients, shard.gradients)?;
         }
         let lr = self.config.training.lr_at(self.position.step, &self.position.history);
         let norm = clip_global_norm(&mut gradients, self.config.training.clip_norm)?;
@@ -314,46 +283,6 @@ impl<B: Backend> Trainer<B> {
     }
 }
 
-/// Applies `f` to a batch's shards, of `size` episodes, in parallel, results in order.
-pub(crate) fn in_shards<R: Send>(
-    batch: &EpisodeBatch,
-    size: usize,
-    f: impl Fn(EpisodeBatch, std::ops::Range<usize>) -> Result<R, EvalError> + Send + Sync,
-) -> Result<Vec<R>, EvalError> {
-    let ranges: Vec<_> =
-        (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
-    match &ranges[..] {
-        [whole] => Ok(vec![f(batch.clone(), whole.clone())?]),
-        _ => ordered_map(ranges, |range| f(batch.select(range.clone()), range)),
-    }
-}
-
-/// Blocks whose attention a training step keeps more than once; 1 where there are none.
-fn blocks_kept(model: &ModelConfig, credit: Credit) -> usize {
-    match model.rule {
-        Rule::Gradient if credit != Credit::Detached => model.num_layers.div_ceil(SHARD_BLOCKS),
-        _ => 1,
-    }
-}
-
-/// Episodes of a shard: fewer where they are long, their images are large, or many `blocks` keep their attention.
-pub(crate) fn shard_size(batch: &EpisodeBatch, blocks: usize, breadth: usize) -> usize {
-    let pixels = batch.images.as_ref().map_or(0, |images| {
-        let [_, height, width] = images.shape;
-        batch.steps * height * width
-    });
-    let fit = |most: usize, of_one: usize| most.checked_div(of_one).unwrap_or(usize::MAX);
-    let steps = batch.steps.saturating_mul(blocks);
-    let (for_pixels, episodes) =
-        if breadth > 1 { (breadth.div_ceil(SHARE_FOR_PIXELS), usize::MAX) } else { (1, SHARD) };
-    fit(SHARD_PIXELS * for_pixels, pixels).min(fit(SHARD_STEPS * breadth, steps)).clamp(1, episodes)
-}
-
-/// How broad the device is that the parameters are on.
-pub(crate) fn breadth<B: Backend>(parameters: &Parameters<B>) -> usize {
-    parameters.arrays().first().map_or(1, |array| array.backend().breadth())
-}
-
 /// Has a model read a batch in evaluation.
 pub(crate) fn read<B: Backend>(
     model: &Learner<B>,
@@ -361,43 +290,6 @@ pub(crate) fn read<B: Backend>(
     batch: &EpisodeBatch,
 ) -> Result<EpisodeOutput<B>, EvalError> {
     Ok(model.read(&EpisodeTensors::of(batch, backend)?.episodes(), None)?)
-}
-
-/// What came of a shard.
-struct Shard<B: Backend> {
-    gradients: Vec<Option<Array<B>>>,
-    tally: Tally,
-    statistics: Option<EncoderStatistics<B>>,
-}
-
-/// Forward and backward of a shard: the gradient of `weight` times its summed loss, and its measurements.
-fn train_shard<B: Backend>(
-    config: &RunConfig,
-    parameters: &Parameters<B>,
-    objective: SequenceObjective,
-    batch: &EpisodeBatch,
-    noise: Noise,
-    weight: f64,
-) -> Result<Shard<B>, EvalError> {
-    let Some(first) = parameters.arrays().first() else { unreachable!("every model has a parameter") };
-    let tape = Tape::new();
-    let (model, leaves) = Learner::tracked(&config.model, parameters, config.training.credit, &tape)?;
-    let tensors = EpisodeTensors::of(batch, first.backend())?;
-    let result = model.read(&tensors.episodes(), Some(noise))?;
-    let mut loss = objective.loss(&result.outputs, batch)?;
-    if let (Some(embeddings), share @ f64::MIN_POSITIVE..) =
-        (&result.embeddings, config.training.prototypical_loss)
-    {
-        let logits = prototypical_logits(embeddings, tensors.episodes().inputs, batch.output_width)?;
-        loss = loss.add(&objective.loss(&logits, batch)?.scale(share)?)?;
-    }
-    let loss = loss.scale(weight)?;
-    let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain)?;
-    let mut tally = Tally::default();
-    objective.measure(&result.outputs, batch, &mut tally)?;
-    measure_plasticity(result.diagnostics.as_ref(), &mut tally)?;
-    let gradients = gradients.into_iter().map(|g| g.map(|g| g.array().clone())).collect();
-    Ok(Shard { gradients, tally, statistics: result.statistics })
 }
 
 /// Rows `[B, T]` of η, gate, clip and norm, on the host.
@@ -437,31 +329,4 @@ pub(crate) fn summarise(tally: &Tally) -> BTreeMap<String, f64> {
         }
     }
     metrics
-}
-
-#[cfg(test)]
-mod tests {
-    use plastica_tasks::{Copying, TaskConfig};
-
-    use super::*;
-
-    #[test]
-    fn long_episodes_of_deep_models_are_in_smaller_shards() {
-        let check = |rule: Rule, credit: Credit, num_layers: usize, delay: usize, want: usize| {
-            let source = TaskConfig::Copying(Copying { delay, ..Copying::default() }).build().unwrap();
-            let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 1).unwrap();
-            let model = ModelConfig { rule, num_layers, ..ModelConfig::default() };
-            let size = shard_size(&batch, blocks_kept(&model, credit), 1);
-            assert_eq!(size, want, "{rule} {credit}, {num_layers} blocks, delay {delay}");
-        };
-        for rule in Rule::ALL {
-            check(rule, Credit::Full, 2, 20, SHARD);
-            check(rule, Credit::Full, 8, 20, SHARD);
-            check(rule, Credit::Full, 2, 1013, 4);
-            check(rule, Credit::Detached, 8, 1013, 4);
-        }
-        check(Rule::Hebbian, Credit::Full, 8, 1013, 4);
-        check(Rule::Gradient, Credit::Full, 8, 1013, 1);
-        check(Rule::Gradient, Credit::Full, 8, 100_000, 1);
-    }
 }

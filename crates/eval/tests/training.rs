@@ -116,11 +116,16 @@ fn episode_gradients(
 #[test]
 fn a_step_follows_the_mean_of_the_episodes_gradients() {
     let cpu = Cpu::<f64>::new();
+    let windowed = Credit::Windowed(2.try_into().unwrap());
     for (rule, credit) in [
         (Rule::None, Credit::Full),
         (Rule::Hebbian, Credit::Full),
         (Rule::Gradient, Credit::Full),
         (Rule::Gradient, Credit::Detached),
+        // the batch is taken back window by window here, and the single episodes as wholes
+        (Rule::None, windowed),
+        (Rule::Hebbian, windowed),
+        (Rule::Gradient, windowed),
     ] {
         let mut config = config(
             rule,
@@ -165,6 +170,35 @@ fn a_step_follows_the_mean_of_the_episodes_gradients() {
         let clipped = norms.iter().filter(|&&norm| norm > config.training.clip_norm).count();
         assert!((1..norms.len()).contains(&clipped), "{rule}, {credit}: {norms:?}");
     }
+}
+
+/// Windows change what trains, not what is measured: a run's first step reports what it does under full credit.
+#[test]
+fn windows_measure_whole_episodes() {
+    for task in [COPYING, TaskConfig::from_name("concept-shift").unwrap()] {
+        let measured = |credit: &str| {
+            let mut config = config(Rule::Hebbian, task.clone(), 8);
+            config.training.credit = credit.parse().unwrap();
+            let batch = config.task.build().unwrap().sample(&mut ChaCha8Rng::seed_from_u64(1), 8).unwrap();
+            Trainer::new(&config, &Cpu::<f64>::new()).unwrap().train_batch(&batch).unwrap()
+        };
+        let (full, windowed) = (measured("full"), measured("windowed(3)"));
+        assert_eq!(windowed.names().collect::<Vec<_>>(), full.names().collect::<Vec<_>>());
+        for name in full.names() {
+            let apart = (windowed.mean(name) - full.mean(name)).abs();
+            assert!(apart < 1e-12, "{}: {name} is {apart:e} off", task.name());
+        }
+    }
+}
+
+#[test]
+fn an_encoder_takes_all_images_at_once_and_has_no_windows() {
+    let mut config = RunConfig::published("omniglot", Rule::Hebbian).unwrap();
+    config.training.credit = "windowed(8)".parse().unwrap();
+    let message = config.validate().unwrap_err().to_string();
+    let expected = "training.credit is windowed(8); it must be truncated(k) where there is an encoder, which sees all images \
+                    of an episode at once";
+    assert_eq!(message, expected);
 }
 
 /// Copies of one episode lose different amounts, within a worker's shard and beyond it, as each is dropped from at

@@ -69,3 +69,28 @@ pub struct SequenceOutput<B: Backend> {
     /// What plasticity did after each step; `None` for rule none.
     pub diagnostics: Option<Diagnostics<B>>,
 }
+
+impl<B: Backend> SequenceOutput<B> {
+    /// Pieces of a sequence, in order, as one.
+    ///
+    /// # Errors
+    /// When they are not of one batch, or none.
+    pub fn join(mut pieces: Vec<Self>) -> Result<Self> {
+        if pieces.len() == 1 {
+            return Ok(pieces.remove(0));
+        }
+        let join = |parts: Vec<&Tensor<B>>| Tensor::concat(&parts, 1);
+        let diagnostics: Option<Vec<&Diagnostics<B>>> =
+            pieces.iter().map(|piece| piece.diagnostics.as_ref()).collect();
+        let diagnostics = match diagnostics {
+            Some(d) => Some(Diagnostics {
+                eta: join(d.iter().map(|d| &d.eta).collect())?,
+                gate: join(d.iter().map(|d| &d.gate).collect())?,
+                clip: join(d.iter().map(|d| &d.clip).collect())?,
+                plastic_norm: join(d.iter().map(|d| &d.plastic_norm).collect())?,
+            }),
+            None => None,
+        };
+        Ok(Self { outputs: join(pieces.iter().map(|piece| &piece.outputs).collect())?, diagnostics })
+    }
+}

@@ -371,7 +371,8 @@ impl<B: Backend> PlasticTransformer<B> {
     ///
     /// Rule none reads all steps at once, under a causal mask; a plastic rule step by step, as it must, and where the
     /// outer gradient does not see the updates, again at once for that gradient. The numbers are those of
-    /// [`step`](SequenceModel::step), up to rounding.
+    /// [`step`](SequenceModel::step), up to rounding. Under [`Credit::Windowed`] a state at a window's edge stands on no
+    /// tape: the next steps may be read by the same parameters on another one, and this one's memory is free again.
     ///
     /// # Errors
     /// [`ModelError::Input`] when the input has not the state's batch or the model's width, and
@@ -386,6 +387,21 @@ impl<B: Backend> PlasticTransformer<B> {
         }
         let steps = shape[1];
         self.check_positions(state.step + steps)?;
+        let Some(window) = self.plasticity.credit.window() else { return self.read_on(inputs, state) };
+        let mut pieces = Vec::with_capacity(steps / window + 1);
+        let mut start = 0;
+        while start < steps {
+            let length = (window.get() - state.step % window).min(steps - start);
+            pieces.push(self.read_on(&inputs.slice(1, start, length)?, state)?);
+            self.cut_attention(state);
+            start += length;
+        }
+        SequenceOutput::join(pieces)
+    }
+
+    /// The next steps `[B, T, input_dim]`, none of which but the last is a window's end.
+    fn read_on(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
+        let steps = inputs.shape()[1];
         if self.config.rule == Rule::None {
             return self.forward_at_once(inputs, state, None);
         }
@@ -430,6 +446,13 @@ impl<B: Backend> PlasticTransformer<B> {
         Ok(SequenceOutput { outputs, diagnostics })
     }
 
+    /// After a step: where the outer gradient crosses no window's edge, keys and values become constants there, as fast weights do.
+    fn cut_attention(&self, state: &mut PlasticState<B>) {
+        if self.plasticity.credit.window().is_some_and(|window| state.step.is_multiple_of(window.get())) {
+            state.caches.iter_mut().for_each(|cache| *cache = cache.clone());
+        }
+    }
+
     /// Whether a sequence of `steps` steps is one whose updates the outer gradient does not see, and whose fast weights
     /// can be kept as the history of those updates.
     fn updates_are_few_constants(&self, steps: usize) -> Result<bool> {
@@ -447,7 +470,7 @@ impl<B: Backend> PlasticTransformer<B> {
     /// A sequence whose updates are constants to the outer gradient: step by step with nothing tracked, to learn the
     /// updates, then tracked and all at once.
     fn forward_twice(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
-        let scout = self.detached();
+        let scout = self.detached()?;
         let mut ahead = PlasticState { noise: state.noise.clone(), ..scout.init_state(state.batch) };
         let seen = scout.forward(&inputs.detach(), &mut ahead)?;
         state.fast = ahead.fast;
@@ -577,6 +600,7 @@ impl<B: Backend> SequenceModel<B> for PlasticTransformer<B> {
         self.check_positions(state.step + 1)?;
         let x = self.embed(input, state.step)?;
         let (raw, modulation) = self.plastic_step(x, None, state)?;
+        self.cut_attention(state);
         for fast in &mut state.fast {
             // nobody asked for the norms of a single step
             fast.take_norms()?;

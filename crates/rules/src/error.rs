@@ -7,13 +7,44 @@ use plastica_tensor::{Shape, TensorError};
 #[non_exhaustive]
 pub enum RuleError {
     /// A name that no rule has.
-    #[error("unknown rule '{name}': it is one of {}", crate::Rule::names())]
+    #[error(
+        "unknown rule '{name}': it is one of {}, or one of your own, once plastica_rules::register knows it",
+        crate::Rule::names()
+    )]
     UnknownRule {
         /// The name given.
         name: String,
     },
+    /// A rule of one's own under a name that it cannot have.
+    #[error("a rule can't be named '{name}': {expected}")]
+    RuleName {
+        /// The name.
+        name: &'static str,
+        /// What is wrong with it.
+        expected: &'static str,
+    },
+    /// A rule of one's own with a parameter under a name that it cannot have.
+    #[error("rule '{rule}' can't have a parameter named '{name}': its layers have one of that name already")]
+    RuleParameter {
+        /// The rule.
+        rule: &'static str,
+        /// The parameter.
+        name: &'static str,
+    },
+    /// A rule of one's own on a backend that is not one of `plastica-tensor`'s.
+    #[error(
+        "rule '{rule}' was registered for the backends of plastica-tensor, and {backend} is none of them"
+    )]
+    OtherBackend {
+        /// The rule.
+        rule: &'static str,
+        /// The backend's type.
+        backend: &'static str,
+    },
     /// A credit that cannot be read.
-    #[error("unknown credit '{text}': it is one of detached, full, truncated(k) with k at least 1")]
+    #[error(
+        "unknown credit '{text}': it is one of detached, full, truncated(k) and windowed(k) with k at least 1"
+    )]
     UnknownCredit {
         /// The text given.
         text: String,

@@ -6,7 +6,8 @@
 //! ([`PlasticityRule`]) to a change, through the neuromodulator ([`Neuromodulation`]) to a rate, and into the
 //! fast weights ([`FastWeights`]).
 //!
-//! The rules are in `src/rules`, a file each; `examples/own_rule.rs` is one that is not in this crate.
+//! The rules are in `src/rules`, a file each; `examples/own_rule/covariance.rs` is one that is not in this crate.
+//! [`register`] lets configurations name it.
 //!
 //! One decision shaped it: **every rule's change is of rank one**, `p ⊗ q`, a number per output unit times
 //! a number per input unit. So nothing forms a matrix to measure or to carry a change; the gradient rule
@@ -48,6 +49,7 @@ mod error;
 mod fast_weights;
 mod neuromodulation;
 mod plasticity;
+mod registry;
 mod rule;
 mod rules;
 
@@ -57,6 +59,7 @@ pub use error::{Result, RuleError};
 pub use fast_weights::FastWeights;
 pub use neuromodulation::{ClipMode, Modulation, Neuromodulation};
 pub use plasticity::{Plastic, PlasticLinear, Plasticity};
+pub use registry::{OwnName, OwnRule, register};
 pub use rule::{
     Init, LayerSizes, LayerTrace, PlasticSite, PlasticityRule, RankOne, RuleMemory, RuleParameter,
 };

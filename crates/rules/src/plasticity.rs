@@ -185,7 +185,7 @@ mod tests {
         let trace = LayerTrace { input: zeros(&[1, 2]), output: zeros(&[1, 3]), internal_gradient: None };
         for rule in [Rule::None, Rule::Hebbian] {
             let plasticity = Plasticity {
-                rule: rule.build(),
+                rule: rule.build().unwrap(),
                 neuromodulation: Neuromodulation::default(),
                 eta0: None,
                 credit: Credit::Full,

@@ -53,7 +53,7 @@ impl Trial {
             plastic: Plastic::new(alpha.clone(), beta.clone()),
         };
         let plasticity = Plasticity {
-            rule: self.rule.build(),
+            rule: self.rule.build().unwrap(),
             neuromodulation: Neuromodulation { eta0: 0.7, max_norm: self.max_norm, ..Default::default() },
             eta0: None,
             credit: self.credit,
@@ -105,7 +105,7 @@ impl Trial {
                 let cut = match self.credit {
                     Credit::Detached => true,
                     Credit::Full => false,
-                    Credit::Truncated(window) => t.is_multiple_of(window.get()),
+                    Credit::Truncated(window) | Credit::Windowed(window) => t.is_multiple_of(window.get()),
                 };
                 if cut {
                     *fast = trajectory[t].clone();
@@ -173,7 +173,7 @@ fn full_credit_runs_through_every_update() {
 #[test]
 fn truncated_credit_holds_fast_weights_constant_at_the_edges_of_windows() {
     for rule in [Rule::Hebbian, Rule::Gradient] {
-        for credit in ["truncated(2)", "truncated(3)"] {
+        for credit in ["truncated(2)", "truncated(3)", "windowed(2)"] {
             check(rule, LARGE, credit, &[]);
             check(rule, middling(rule), credit, &[]);
         }

@@ -113,6 +113,39 @@ impl EpisodeBatch {
             ..*self
         }
     }
+
+    /// A batch of the steps in `steps` alone, of every episode: what a loss over them wants. Where an episode's mapping
+    /// changes is a place in the whole, and is left out.
+    ///
+    /// # Panics
+    ///
+    /// Like any slicing, when the range is reversed or ends beyond an episode's end.
+    #[must_use]
+    pub fn select_steps(&self, steps: Range<usize>) -> EpisodeBatch {
+        fn rows<N: Copy>(of: &EpisodeBatch, all: &[N], steps: &Range<usize>, width: usize) -> Vec<N> {
+            let episode = |episode: usize| {
+                let first = episode * of.steps;
+                &all[(first + steps.start) * width..(first + steps.end) * width]
+            };
+            (0..of.batch).flat_map(episode).copied().collect()
+        }
+        EpisodeBatch {
+            steps: steps.len(),
+            inputs: rows(self, &self.inputs, &steps, self.input_width),
+            images: self.images.as_ref().map(|images| EpisodeImages {
+                pixels: rows(self, &images.pixels, &steps, images.shape.iter().product()),
+                support: images.support.clamp(steps.start, steps.end) - steps.start,
+                ..*images
+            }),
+            targets: match &self.targets {
+                Targets::Classes(classes) => Targets::Classes(rows(self, classes, &steps, 1)),
+                Targets::Values(values) => Targets::Values(rows(self, values, &steps, self.output_width)),
+            },
+            shifts: None,
+            phases: self.phases[steps].to_vec(),
+            ..*self
+        }
+    }
 }
 
 /// A zero array of `count` episodes of `steps` rows of `width` numbers.

@@ -391,6 +391,34 @@ proptest! {
     }
 
     #[test]
+    fn the_steps_selected_are_those_of_every_episode(task in any_task(), bounds in (0usize..99, 0usize..99)) {
+        let batch = sample(&task, 1, 3);
+        let (a, b) = (bounds.0 % (batch.steps + 1), bounds.1 % (batch.steps + 1));
+        let (start, end) = (a.min(b), a.max(b));
+        let part = batch.select_steps(start..end);
+        prop_assert_eq!((part.batch, part.steps, &part.phases[..]), (3, end - start, &batch.phases[start..end]));
+        for episode in 0..3 {
+            for step in 0..part.steps {
+                prop_assert_eq!(part.input(episode, step), batch.input(episode, start + step));
+                let (here, there) = (episode * part.steps + step, episode * batch.steps + start + step);
+                match (&part.targets, &batch.targets) {
+                    (Targets::Classes(part), Targets::Classes(whole)) => prop_assert_eq!(part[here], whole[there]),
+                    (Targets::Values(part), Targets::Values(whole)) => {
+                        let w = batch.output_width;
+                        prop_assert_eq!(&part[here * w..][..w], &whole[there * w..][..w]);
+                    }
+                    (part, whole) => panic!("{part:?} of {whole:?}"),
+                }
+                if let (Some(part), Some(whole)) = (&part.images, &batch.images) {
+                    let w = part.shape.iter().product::<usize>();
+                    prop_assert_eq!(&part.pixels[here * w..][..w], &whole.pixels[there * w..][..w]);
+                    prop_assert_eq!(step < part.support, start + step < whole.support);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn seeds_repeat_and_differ(task in any_task(), seed: u64) {
         // Enough episodes that no two seeds can agree by chance in the smallest configuration.
         let batch = sample(&task, seed, 200);

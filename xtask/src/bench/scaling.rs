@@ -50,7 +50,7 @@ pub struct Arguments {
     /// The plasticity rule: none, hebbian, gradient, oja, delta, bcm, soft-hebbian, three-factor or hybrid.
     #[arg(long, default_value = "hebbian", value_name = "R")]
     rule: Rule,
-    /// What the outer gradient sees of the fast weights: detached, full or truncated(k).
+    /// What the outer gradient sees of the fast weights: detached, full, truncated(k) or windowed(k).
     #[arg(long, default_value = "full", value_name = "C")]
     credit: Credit,
     /// One axis alone.

@@ -25,6 +25,7 @@ impl Work {
     /// - a fast one: 2 to be read and 4 to be changed forward, and 13 backward under credit (2 to be read transposed,
     ///   2 to add what was read, 1 to decay, 8 for the derivatives by η, α, p and q), 2 where it is a constant;
     /// - oja reads the fast weights once more, transposed; delta's target has as many shared weights as there are fast ones;
+    /// - a rule of one's own, which no command has, would count as hebbian does;
     /// - an earlier step's key and value, together: 4 operations forward, 8 backward;
     /// - the gradient rule adds its own pass back, which ends in the first block's feed-forward, and under credit the
     ///   way back through that.
@@ -35,10 +36,10 @@ impl Work {
         let full = config.training.credit != Credit::Detached;
         let (shared_ops, fast_ops, fast_walks, inner_ops) = match (config.model.rule, full) {
             (Rule::None, _) => (6.0, 0.0, 0.0, 0.0),
-            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor, false) => {
+            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor | Rule::Own(_), false) => {
                 (6.0, 8.0, 4.0, 0.0)
             }
-            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor, true) => {
+            (Rule::Hebbian | Rule::Bcm | Rule::SoftHebbian | Rule::ThreeFactor | Rule::Own(_), true) => {
                 (6.0, 19.0, 6.0, 0.0)
             }
             (Rule::Gradient | Rule::Hybrid, false) => (8.0, 10.0, 5.0, 4.0),

@@ -32,9 +32,9 @@ fn what_has_no_such_name_is_told_the_names() {
 
 #[test]
 fn what_is_no_credit_is_told_the_credits() {
-    for credit in ["most", "truncated", "truncated(0)", "truncated(-3)"] {
+    for credit in ["most", "truncated", "truncated(0)", "truncated(-3)", "windowed(0)"] {
         let named = format!("unknown credit '{credit}'");
-        let parts = [&named, "one of detached, full, truncated(k) with k at least 1"];
+        let parts = [&named, "one of detached, full, truncated(k) and windowed(k) with k at least 1"];
         check(&["reproduce", "--credit", credit], &["--credit", parts[0], parts[1]]);
         check(&train("copying", "none", "out", &[&format!("training.credit={credit}")]), &parts);
     }

@@ -44,7 +44,7 @@ fn values_of_a_wrong_type_are_told_the_type() {
     check("training.epochs=1.5", &["floating point `1.5`", "expected usize", "in `training.epochs`"]);
     check("training.seed=-1", &["integer `-1`", "expected u64", "in `training.seed`"]);
     check("model.num_layers=[2]", &["sequence", "expected usize", "in `model.num_layers`"]);
-    check("model.rule=sanger", &["unknown variant `sanger`", "`none`, `hebbian`, `gradient`"]);
+    check("model.rule=sanger", &["unknown rule 'sanger'", "none, hebbian, gradient"]);
     check("task.name=sorting", &["task.name is sorting", "--task is copying"]);
 }
 

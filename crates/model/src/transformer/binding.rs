@@ -121,7 +121,7 @@ impl<B: Backend> PlasticTransformer<B> {
             None => config.eta0,
         };
         let neuromodulation = config.neuromodulation();
-        let plasticity = Plasticity { rule: config.rule.build(), neuromodulation, eta0, credit };
+        let plasticity = Plasticity { rule: config.rule.build()?, neuromodulation, eta0, credit };
         Ok(Self {
             config: config.clone(),
             input_proj,
@@ -137,7 +137,7 @@ impl<B: Backend> PlasticTransformer<B> {
     }
 
     /// The same model with nothing tracked.
-    pub(super) fn detached(&self) -> Self {
+    pub(super) fn detached(&self) -> Result<Self> {
         let linear = |l: &Linear<B>| Linear { weight: l.weight.detach(), bias: l.bias.detach() };
         let norm = |n: &LayerNorm<B>| LayerNorm { weight: n.weight.detach(), bias: n.bias.detach() };
         let projection = |p: &Projection<B>| Projection {
@@ -156,7 +156,7 @@ impl<B: Backend> PlasticTransformer<B> {
             fc1: projection(&b.fc1),
             fc2: projection(&b.fc2),
         };
-        Self {
+        Ok(Self {
             config: self.config.clone(),
             input_proj: linear(&self.input_proj),
             positions: self.positions.as_ref().map(Tensor::detach),
@@ -165,13 +165,13 @@ impl<B: Backend> PlasticTransformer<B> {
             head: linear(&self.head),
             internal_proj: self.internal_proj.as_ref().map(Tensor::detach),
             plasticity: Plasticity {
-                rule: self.config.rule.build(),
+                rule: self.config.rule.build()?,
                 neuromodulation: self.plasticity.neuromodulation,
                 eta0: self.plasticity.eta0.as_ref().map(Tensor::detach),
                 credit: self.plasticity.credit,
             },
             largest_eta: self.largest_eta,
             training: false,
-        }
+        })
     }
 }

@@ -251,7 +251,7 @@ fn a_configuration_that_contradicts_itself() {
     check(r#""num_layers":2"#, r#""num_layers":99999999"#, "model.num_layers = 99999999 won't do");
     check(r#""ffn_dim":10"#, r#""ffn_dim":1048576"#, "where the configuration asks for [1048576, 6]");
     check(r#""hebbian""#, r#""gradient""#, "parameter 'internal_proj.weight' of shape [6, 6] is missing");
-    check(r#""hebbian""#, r#""stdp""#, "its configuration can't be read: unknown variant `stdp`");
+    check(r#""hebbian""#, r#""stdp""#, "its configuration can't be read: unknown rule 'stdp'");
     check(r#""eta0":0.2"#, r#""eta0":0"#, "model.eta0 = 0 won't do");
     check(r#""eta0":0.2"#, r#""eta0":null"#, "its configuration can't be read: invalid type: null");
     check(r#""eta0""#, r#""eta""#, "its configuration can't be read: unknown field `eta`");

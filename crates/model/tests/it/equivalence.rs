@@ -360,6 +360,28 @@ fn truncated_to_the_whole_sequence_is_full() {
     }
 }
 
+/// Windows are counted from the sequence's first step, however it is handed over.
+#[test]
+fn windowed_credit_does_not_depend_on_the_pieces_read() {
+    for rule in Rule::ALL {
+        let config = ModelConfig { dropout: 0.3, max_norm: 1e4, ..small(rule) };
+        let mut trial = Trial::new(&Cpu::<f64>::new(), config, 2, 5);
+        let full = trial.read(How::AtOnce);
+        for credit in ["windowed(2)", "windowed(3)", "windowed(5)"] {
+            trial.credit = credit.parse().unwrap();
+            let at_once = trial.read(How::AtOnce);
+            for how in [How::StepByStep, How::InTwo(1), How::InTwo(2), How::InTwo(3)] {
+                trial.read(how).assert_close(&at_once, F64);
+            }
+            for (name, values) in &full.values {
+                let error = distance(&at_once.values[name], values);
+                assert!(error <= F64, "{rule}, {credit}: credit changes {name} by {error:e}");
+            }
+        }
+        full.assert_close(&trial.read(How::AtOnce), F64);
+    }
+}
+
 #[test]
 fn evaluation_computes_what_training_computes() {
     for rule in Rule::ALL {

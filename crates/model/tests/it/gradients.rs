@@ -1,11 +1,11 @@
 //! The gradient of the whole model's loss by every parameter, against fourth-order central differences in f64.
 //!
 //! What a credit cuts is a constant to the gradient, and so it must be to the differences: their function reads
-//! the sequence with the fast weights put back, wherever the credit cuts, to what they were for the unmoved
-//! parameters. What is left is an ordinary function of the parameters.
+//! the sequence with the fast weights put back, or all of the state, wherever the credit cuts, to what they were for the
+//! unmoved parameters. What is left is an ordinary function of the parameters.
 
 use plastica_model::{ModelConfig, Parameters, PlasticState, PlasticTransformer, SequenceModel};
-use plastica_rules::{Credit, FastWeights, Rule};
+use plastica_rules::{Credit, Rule};
 use plastica_tensor::{Array, Cpu, GradMode, Tape, Tensor, grad};
 
 use crate::support::{distance, options, perturbed, random, small, wide};
@@ -74,30 +74,53 @@ impl Trial {
         values(&grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap())
     }
 
-    /// The fast weights before each step.
-    fn trajectory(&self) -> Vec<Vec<FastWeights<F64>>> {
+    /// The same, of window after window, each on a tape of its own: the sum of the windows' gradients.
+    fn gradient_by_windows(&self, window: usize) -> Vec<Option<Vec<f64>>> {
+        let credit = format!("windowed({window})").parse().unwrap();
+        let steps = self.inputs.shape()[1];
+        let mut state = None;
+        let mut sums: Vec<Option<Vec<f64>>> = vec![None; self.parameters.arrays().len()];
+        for start in (0..steps).step_by(window) {
+            let end = steps.min(start + window);
+            let tape = Tape::new();
+            let (model, leaves) =
+                PlasticTransformer::tracked(&self.config, &self.parameters, credit, &tape).unwrap();
+            let state = state.get_or_insert_with(|| model.init_state(self.classes.len()));
+            let inputs = self.inputs.slice(1, start, end - start).unwrap();
+            let outputs = model.forward(&inputs, state).unwrap().outputs;
+            let classes: Vec<u32> = self.classes.iter().flat_map(|c| c[start..end].to_vec()).collect();
+            let loss = outputs.cross_entropy(&classes).unwrap().sum().unwrap();
+            let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap();
+            for (sum, gradient) in sums.iter_mut().zip(values(&gradients)) {
+                let Some(gradient) = gradient else { continue };
+                let sum = sum.get_or_insert_with(|| vec![0.0; gradient.len()]);
+                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        sums
+    }
+
+    /// The state before each step.
+    fn trajectory(&self) -> Vec<PlasticState<F64>> {
         let model = PlasticTransformer::new(&self.config, &self.parameters).unwrap();
         let mut trajectory = Vec::new();
-        self.loss(&model, |_, state| trajectory.push(state.fast_weights().to_vec()));
+        self.loss(&model, |_, state| trajectory.push(state.clone()));
         trajectory
     }
 
     /// The loss for moved parameters, with what the credit cuts as it was for the unmoved ones.
-    fn loss_at(
-        &self,
-        parameters: &Parameters<F64>,
-        credit: Credit,
-        trajectory: &[Vec<FastWeights<F64>>],
-    ) -> f64 {
+    fn loss_at(&self, parameters: &Parameters<F64>, credit: Credit, trajectory: &[PlasticState<F64>]) -> f64 {
         let model = PlasticTransformer::new(&self.config, parameters).unwrap();
         let loss = self.loss(&model, |t, state| {
             let cut = match credit {
                 Credit::Detached => true,
-                Credit::Truncated(window) => t.is_multiple_of(window.get()),
+                Credit::Truncated(window) | Credit::Windowed(window) => t.is_multiple_of(window.get()),
                 Credit::Full => false,
             };
-            if cut {
-                state.set_fast_weights(trajectory[t].clone()).unwrap();
+            match credit {
+                Credit::Windowed(_) if cut => *state = trajectory[t].clone(),
+                _ if cut => state.set_fast_weights(trajectory[t].fast_weights().to_vec()).unwrap(),
+                _ => {}
             }
         });
         loss.item().unwrap()
@@ -137,7 +160,7 @@ fn differences(parameters: &Parameters<F64>, i: usize, f: impl Fn(&Parameters<F6
     (0..values.len()).map(&mut derivative).collect()
 }
 
-const CREDITS: [&str; 3] = ["full", "truncated(2)", "detached"];
+const CREDITS: [&str; 4] = ["full", "truncated(2)", "windowed(2)", "detached"];
 
 /// The gradient under each credit is that of the loss with what the credit cuts held constant.
 fn check(trial: &Trial, credits: &[&str]) {
@@ -235,6 +258,41 @@ fn rule_none_has_one_gradient_whatever_the_credit() {
     }
 }
 
+/// Attention is cut where there are no fast weights, too.
+#[test]
+fn windowed_credit_cuts_attention_of_rule_none() {
+    let trial = Trial::of(Rule::None, 1.0);
+    check(&trial, &["windowed(2)"]);
+    assert_ne!(trial.gradient("windowed(2)".parse().unwrap()), trial.gradient(Credit::Full));
+}
+
+/// A window may be taken back at its end and forgotten.
+#[test]
+fn windows_on_tapes_of_their_own_have_the_gradient_of_the_whole() {
+    let check = |trial: &Trial, window: usize| {
+        let name = serde_json::to_string(&trial.config).unwrap();
+        let credit = format!("windowed({window})").parse().unwrap();
+        let (whole, parts) = (trial.gradient(credit), trial.gradient_by_windows(window));
+        for ((parameter, whole), part) in trial.parameters.names().iter().zip(whole).zip(parts) {
+            match (whole, part) {
+                (Some(whole), Some(part)) => {
+                    let error = distance(&part, &whole);
+                    assert!(error < 1e-12, "windows of {window}: {parameter} is off by {error:e}: {name}");
+                }
+                (whole, part) => assert_eq!(whole, part, "windows of {window}: {parameter}: {name}"),
+            }
+        }
+    };
+    for rule in Rule::ALL {
+        for window in [1, 2, 3, 7, 9] {
+            check(&Trial::new(ModelConfig { eta0: 0.5, ..small(rule) }, 2, 7), window);
+        }
+    }
+    for (_, config) in options(Rule::Hybrid) {
+        check(&Trial::new(config, 2, 7), 3);
+    }
+}
+
 #[test]
 fn full_credit_trains_everything_and_detached_credit_nothing_plastic() {
     for rule in [Rule::Hebbian, Rule::Gradient] {
@@ -265,7 +323,9 @@ fn detached_credit_is_rule_none_with_fast_weights_for_constants() {
         let tape = Tape::new();
         let (model, leaves) =
             PlasticTransformer::tracked(&trial.config, &trial.parameters, Credit::Full, &tape).unwrap();
-        let loss = trial.loss(&model, |t, state| state.set_fast_weights(trajectory[t].clone()).unwrap());
+        let loss = trial.loss(&model, |t, state| {
+            state.set_fast_weights(trajectory[t].fast_weights().to_vec()).unwrap();
+        });
         let handed = values(&grad(&loss, &leaves.iter().collect::<Vec<_>>(), GradMode::Plain).unwrap());
 
         for ((name, handed), detached) in names.iter().zip(handed).zip(detached) {

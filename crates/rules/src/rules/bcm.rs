@@ -7,8 +7,8 @@ use crate::{LayerSizes, PlasticSite, PlasticityRule, RankOne, Result, RuleParame
 /// ρ at first: the threshold is an average over about ten steps.
 const RATE: f64 = 0.1;
 
-/// The rule of Bienenstock, Cooper and Munro (J. Neurosci. 2, 1982), `p = y (y − θ)`, `q = x`, each unit with a
-/// threshold θ of its own, after Intrator & Cooper (Neural Networks 5, 1992) the running average of y²:
+/// The rule of Bienenstock, Cooper and Munro (J. Neurosci., 1982), `p = y (y − θ)`, `q = x`, each unit with a
+/// threshold θ of its own, in the form of Intrator & Cooper (1992) the running average of y²:
 /// `θ ← (1 − ρ) θ + ρ y²` after the change.
 ///
 /// Below its threshold an active unit's weights shrink, above it they grow, and with it the threshold. θ is 0 before

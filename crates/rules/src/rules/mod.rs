@@ -1,4 +1,4 @@
-//! The rules of this crate, a file each, and their names.
+//! The rules of this crate, a file each, and the names of all there are.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,7 @@ use std::str::FromStr;
 use plastica_tensor::{Backend, Cpu};
 use serde::{Deserialize, Serialize};
 
+use crate::registry::{self, OwnName};
 use crate::{LayerSizes, PlasticityRule, Result, RuleError, RuleParameter};
 
 mod bcm;
@@ -30,9 +31,9 @@ pub use oja::Oja;
 pub use soft_hebbian::SoftHebbian;
 pub use three_factor::ThreeFactor;
 
-/// The rules of this crate by name, for configurations.
+/// A rule by name, for configurations: one of this crate, or one that was [registered](crate::register).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Rule {
     /// [`NoPlasticity`]
     None,
@@ -52,10 +53,12 @@ pub enum Rule {
     ThreeFactor,
     /// [`Hybrid`]
     Hybrid,
+    /// One that was registered.
+    Own(OwnName),
 }
 
 impl Rule {
-    /// All of them, in the order in which tables list them.
+    /// Those of this crate, in the order in which tables list them.
     pub const ALL: [Rule; 9] = [
         Rule::None,
         Rule::Hebbian,
@@ -83,6 +86,7 @@ impl Rule {
             Rule::SoftHebbian => "soft-hebbian",
             Rule::ThreeFactor => "three-factor",
             Rule::Hybrid => "hybrid",
+            Rule::Own(own) => own.name(),
         }
     }
 
@@ -92,8 +96,11 @@ impl Rule {
     }
 
     /// The rule itself.
-    pub fn build<B: Backend>(self) -> Box<dyn PlasticityRule<B>> {
-        match self {
+    ///
+    /// # Errors
+    /// [`RuleError::OtherBackend`] for a registered rule on a backend that is not one of `plastica-tensor`'s.
+    pub fn build<B: Backend>(self) -> Result<Box<dyn PlasticityRule<B>>> {
+        Ok(match self {
             Rule::None => Box::new(NoPlasticity),
             Rule::Hebbian => Box::new(Hebbian),
             Rule::Gradient => Box::new(Gradient),
@@ -103,17 +110,23 @@ impl Rule {
             Rule::SoftHebbian => Box::new(SoftHebbian),
             Rule::ThreeFactor => Box::new(ThreeFactor),
             Rule::Hybrid => Box::new(Hybrid),
-        }
+            Rule::Own(own) => registry::build(own)?,
+        })
+    }
+
+    fn on_cpu(self) -> Box<dyn PlasticityRule<Cpu<f32>>> {
+        let Ok(rule) = self.build() else { unreachable!("every registered rule is one for this backend") };
+        rule
     }
 
     /// Whether it needs the gradient of the internal loss at each plastic layer's output.
     pub fn needs_internal_gradient(self) -> bool {
-        self.build::<Cpu<f32>>().needs_internal_gradient()
+        self.on_cpu().needs_internal_gradient()
     }
 
     /// The parameters that it has at a layer of these sizes.
     pub fn parameters(self, layer: LayerSizes) -> Vec<RuleParameter> {
-        self.build::<Cpu<f32>>().parameters(layer)
+        self.on_cpu().parameters(layer)
     }
 }
 
@@ -128,6 +141,21 @@ impl FromStr for Rule {
 
     fn from_str(name: &str) -> Result<Self> {
         let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        let found = found.or_else(|| registry::find(name));
         found.ok_or_else(|| RuleError::UnknownRule { name: name.to_owned() })
+    }
+}
+
+impl TryFrom<String> for Rule {
+    type Error = RuleError;
+
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
+    }
+}
+
+impl From<Rule> for &'static str {
+    fn from(rule: Rule) -> Self {
+        rule.name()
     }
 }

@@ -4,8 +4,8 @@ use plastica_tensor::Backend;
 
 use crate::{PlasticSite, PlasticityRule, RankOne, Result};
 
-/// Oja's subspace rule, `p = y`, `q = x − Fᵀ y` (Oja, Int. J. Neural Systems 1, 1989; for one unit Oja, J. Math. Biol.
-/// 15, 1982).
+/// Oja's subspace rule, `p = y`, `q = x − Fᵀ y` (Oja, "Neural networks, principal components, and subspaces", 1989; for one
+/// unit Oja, J. Math. Biol. 15, 1982).
 ///
 /// What the fast weights already make of y is taken off the input, so that they learn what they cannot yet
 /// reconstruct: where `Fᵀ y` exceeds x, the change shrinks F. Of the two forms for many units, this one is of rank one;

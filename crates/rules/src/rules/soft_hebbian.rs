@@ -8,7 +8,7 @@ use crate::{LayerSizes, PlasticSite, PlasticityRule, RankOne, Result, RuleParame
 /// takes most of the input (SoftHebb, Moraitis et al., arXiv 2107.05747; to adapt a trained network while it is used,
 /// Tang et al., arXiv 2303.00914).
 ///
-/// There, each unit's weights also decay by that unit's share, `p (x − y w)`, which is of full rank; here all decay
+/// In SoftHebb each unit's weights also decay by that unit's share, `p (x − y w)`, which is of full rank; here all decay
 /// alike, by η. `κ = exp(log_sharpness)` is learned, a number a layer, 1 at first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SoftHebbian;

@@ -4,7 +4,7 @@ use plastica_tensor::{Backend, Tensor};
 
 use crate::{LayerSizes, PlasticSite, PlasticityRule, RankOne, Result, RuleMemory, RuleParameter};
 
-/// Three-factor plasticity (review: Gerstner et al., arXiv 1801.05219): activity before and after the synapse leaves an
+/// Three-factor plasticity (reviewed by Gerstner et al., arXiv 1801.05219): activity before and after the synapse leaves an
 /// *eligibility trace*, and the third factor, the gate, turns into a change what is eligible when it opens. `p = ȳ` and
 /// `q = x̄`, traces that decay:
 ///
