@@ -14,7 +14,8 @@ use plastica_tensor::{Array, Backend, Cpu, Element, GradMode, Tape, Tensor, grad
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-const COPYING: TaskConfig = TaskConfig::Copying(Copying { seq_length: 2, delay: 1, vocab_size: 5 });
+const COPYING: TaskConfig =
+    TaskConfig::Copying(Copying { seq_length: 2, delay: 1, shortest_delay: None, vocab_size: 5 });
 
 /// A small model on a small task, for three steps of this batch size, under full credit and with dropout.
 fn config(rule: Rule, task: TaskConfig, batch_size: usize) -> RunConfig {

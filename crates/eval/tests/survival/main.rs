@@ -15,7 +15,7 @@ fn config(rule: Rule, credit: Credit, seed: u64) -> RunConfig {
     assert!(model.dropout > 0.0);
     let training =
         TrainingConfig { batch_size: 3, eval_episodes: Some(70), credit, seed, ..TrainingConfig::new(2, 7) };
-    let task = TaskConfig::Copying(Copying { seq_length: 2, delay: 1, vocab_size: 5 });
+    let task = TaskConfig::Copying(Copying { seq_length: 2, delay: 1, vocab_size: 5, ..Copying::default() });
     let mut config = RunConfig { model, task, training };
     config.fit_to_task().unwrap();
     config
