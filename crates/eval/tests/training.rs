@@ -178,7 +178,7 @@ fn a_step_follows_the_mean_of_the_episodes_gradients() {
 fn windows_measure_whole_episodes() {
     for task in [COPYING, TaskConfig::from_name("concept-shift").unwrap()] {
         let measured = |credit: &str| {
-            let mut config = config(Rule::Hebbian, task.clone(), 8);
+            let mut config = config(Rule::Hebbian, task, 8);
             config.training.credit = credit.parse().unwrap();
             let batch = config.task.build().unwrap().sample(&mut ChaCha8Rng::seed_from_u64(1), 8).unwrap();
             Trainer::new(&config, &Cpu::<f64>::new()).unwrap().train_batch(&batch).unwrap()
