@@ -6,7 +6,7 @@ use plastica_model::{
     Diagnostics, EncoderStatistics, EpisodeOutput, Learner, ModelConfig, Noise, Parameters,
     prototypical_logits,
 };
-use plastica_rules::{Credit, Rule};
+use plastica_rules::Credit;
 use plastica_tasks::{DataFolder, EpisodeBatch, EpisodeSource, TaskWidths, Usage};
 use plastica_tensor::cpu::ordered_map;
 use plastica_tensor::optim::{AdamW, AdamWSettings, clip_global_norm};
@@ -31,12 +31,15 @@ const SHARD: usize = 8;
 /// 500 bytes a pixel. Part of the result likewise.
 const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 
-/// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
-/// backward grows with their square. Part of the result likewise.
-const SHARD_STEPS: usize = SHARD * 512;
+/// Steps that a shard has at most, its episodes' together, unless one episode has more: what is kept of each for the
+/// backward is some 100 kB. Part of the result likewise.
+const SHARD_STEPS: usize = SHARD * 2048;
 
-/// Blocks of which that is so under the gradient rule with credit, whose own way back through attention is kept as well, in
-/// every block: a shard of more blocks has fewer steps.
+/// How many steps one of up to [`SHARD_BLOCKS`] blocks counts as under a rule with an internal loss and credit, whose own
+/// way back through attention is kept as well, in every block: that grows with the square of the steps.
+const INTERNAL_STEPS: usize = 4;
+
+/// Blocks of which that is so: a shard of more blocks has fewer steps.
 const SHARD_BLOCKS: usize = 2;
 
 /// The streams of a run's one generator.
@@ -250,8 +253,8 @@ impl<B: Backend> Trainer<B> {
         let (config, parameters, objective) = (&self.config, &self.parameters, self.objective);
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
-        let blocks = blocks_kept(&config.model, config.training.credit);
-        let size = shard_size(batch, blocks, breadth(parameters));
+        let steps = steps_kept(&config.model, config.training.credit);
+        let size = shard_size(batch, steps, breadth(parameters));
         let shards = in_shards(batch, size, |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
@@ -325,22 +328,22 @@ pub(crate) fn in_shards<R: Send>(
     }
 }
 
-/// Blocks whose attention a training step keeps more than once; 1 where there are none.
-fn blocks_kept(model: &ModelConfig, credit: Credit) -> usize {
-    match model.rule {
-        Rule::Gradient if credit != Credit::Detached => model.num_layers.div_ceil(SHARD_BLOCKS),
-        _ => 1,
+/// How many steps a step counts as, by what a training step keeps of it.
+fn steps_kept(model: &ModelConfig, credit: Credit) -> usize {
+    if model.rule.needs_internal_gradient() && credit != Credit::Detached {
+        return INTERNAL_STEPS * model.num_layers.div_ceil(SHARD_BLOCKS);
     }
+    1
 }
 
-/// Episodes of a shard: fewer where they are long, their images are large, or many `blocks` keep their attention.
-pub(crate) fn shard_size(batch: &EpisodeBatch, blocks: usize, breadth: usize) -> usize {
+/// Episodes of a shard: fewer where they are long, a step counting as `steps`, or their images are large.
+pub(crate) fn shard_size(batch: &EpisodeBatch, steps: usize, breadth: usize) -> usize {
     let pixels = batch.images.as_ref().map_or(0, |images| {
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
     let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
-    let steps = batch.steps.saturating_mul(blocks);
+    let steps = batch.steps.saturating_mul(steps);
     fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps)).clamp(1, SHARD * breadth)
 }
 
@@ -436,6 +439,7 @@ pub(crate) fn summarise(tally: &Tally) -> BTreeMap<String, f64> {
 
 #[cfg(test)]
 mod tests {
+    use plastica_rules::Rule;
     use plastica_tasks::{Copying, TaskConfig};
 
     use super::*;
@@ -446,16 +450,17 @@ mod tests {
             let source = TaskConfig::Copying(Copying { delay, ..Copying::default() }).build().unwrap();
             let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 1).unwrap();
             let model = ModelConfig { rule, num_layers, ..ModelConfig::default() };
-            let size = shard_size(&batch, blocks_kept(&model, credit), 1);
+            let size = shard_size(&batch, steps_kept(&model, credit), 1);
             assert_eq!(size, want, "{rule} {credit}, {num_layers} blocks, delay {delay}");
         };
         for rule in Rule::ALL {
             check(rule, Credit::Full, 2, 20, SHARD);
             check(rule, Credit::Full, 8, 20, SHARD);
-            check(rule, Credit::Full, 2, 1013, 4);
-            check(rule, Credit::Detached, 8, 1013, 4);
+            check(rule, Credit::Detached, 8, 2037, SHARD);
+            check(rule, Credit::Full, 2, 1013, if rule.needs_internal_gradient() { 4 } else { SHARD });
         }
-        check(Rule::Hebbian, Credit::Full, 8, 1013, 4);
+        check(Rule::Hebbian, Credit::Full, 8, 4085, 4);
+        check(Rule::Hebbian, Credit::Full, 8, 100_000, 1);
         check(Rule::Gradient, Credit::Full, 8, 1013, 1);
         check(Rule::Gradient, Credit::Full, 8, 100_000, 1);
     }

@@ -9,6 +9,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod skinny;
+pub(crate) mod strided;
 #[cfg(test)]
 mod tests;
 
