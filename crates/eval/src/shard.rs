@@ -25,15 +25,15 @@ const SHARD: usize = 8;
 /// 500 bytes a pixel. Part of the result likewise.
 const SHARD_PIXELS: usize = 8 * 80 * 32 * 32;
 
-/// A broader device keeps more of a pixel, what a core makes a second time among it: so much less of its breadth is for pixels.
-const SHARE_FOR_PIXELS: usize = 4;
+/// Steps that a shard has at most, its episodes' together, unless one episode has more: what is kept of each for the
+/// backward is some 100 kB. Part of the result likewise.
+const SHARD_STEPS: usize = SHARD * 2048;
 
-/// Steps that a shard has at most, its episodes' together, unless one episode has more: what attention keeps for its
-/// backward grows with their square. Part of the result likewise.
-const SHARD_STEPS: usize = SHARD * 512;
+/// How many pairs of a step and one that it sees count as a step, of up to [`SHARD_BLOCKS`] blocks, under a rule with an
+/// internal loss and credit: its own way back through attention is kept as well, in every block.
+const PAIRS_A_STEP: usize = 256;
 
-/// Blocks of which that is so under a rule that needs the internal loss's gradient, with credit: its own way back through
-/// attention is kept as well, in every block, and a shard of more blocks has fewer steps.
+/// Blocks of which that is so: a shard of more blocks has fewer steps.
 const SHARD_BLOCKS: usize = 2;
 
 /// Applies `f` to a batch's shards, of `size` episodes, in parallel, results in order.
@@ -50,15 +50,15 @@ pub(crate) fn in_shards<R: Send>(
     }
 }
 
-/// Steps of an episode whose square says what a training step keeps of its attention, as [`shard_size`] takes them: of a
-/// window, what lies between it and all steps before its end; more where many blocks keep theirs more than once.
+/// How many steps an episode of `steps` counts as, by what a training step keeps of it.
 pub(crate) fn steps_kept(model: &ModelConfig, credit: Credit, steps: usize) -> usize {
-    let steps = match credit.window() {
-        Some(window) => window.get().min(steps).saturating_mul(steps).isqrt(),
-        None => steps,
-    };
-    let twice = model.rule.needs_internal_gradient() && credit != Credit::Detached;
-    if twice { steps.saturating_mul(model.num_layers.div_ceil(SHARD_BLOCKS)) } else { steps }
+    if !model.rule.needs_internal_gradient() || credit == Credit::Detached {
+        return steps;
+    }
+    // before the end of a window, its own steps see all earlier ones
+    let kept = credit.window().map_or(steps, |window| window.get().min(steps));
+    let pairs = kept.saturating_mul(steps).saturating_mul(model.num_layers.div_ceil(SHARD_BLOCKS));
+    steps.max(pairs / PAIRS_A_STEP)
 }
 
 /// Episodes of a shard: fewer where they are long, or their images are large.
@@ -67,10 +67,9 @@ pub(crate) fn shard_size(batch: &EpisodeBatch, steps_kept: usize, breadth: usize
         let [_, height, width] = images.shape;
         batch.steps * height * width
     });
-    let fit = |most: usize, of_one: usize| most.checked_div(of_one).unwrap_or(usize::MAX);
-    let (for_pixels, episodes) =
-        if breadth > 1 { (breadth.div_ceil(SHARE_FOR_PIXELS), usize::MAX) } else { (1, SHARD) };
-    fit(SHARD_PIXELS * for_pixels, pixels).min(fit(SHARD_STEPS * breadth, steps_kept)).clamp(1, episodes)
+    let fit = |most: usize, of_one: usize| (most * breadth).checked_div(of_one).unwrap_or(usize::MAX);
+    let episodes = if breadth > 1 { usize::MAX } else { SHARD };
+    fit(SHARD_PIXELS, pixels).min(fit(SHARD_STEPS, steps_kept)).clamp(1, episodes)
 }
 
 /// How broad the device is that the parameters are on.
@@ -196,16 +195,17 @@ mod tests {
         for rule in Rule::ALL {
             check(rule, "full", 2, 20, SHARD);
             check(rule, "full", 8, 20, SHARD);
-            check(rule, "full", 2, 1013, 4);
-            check(rule, "detached", 8, 1013, 4);
-            check(rule, "windowed(32)", 2, 1013, SHARD);
+            check(rule, "full", 2, 1013, if rule.needs_internal_gradient() { 4 } else { SHARD });
+            check(rule, "detached", 8, 2037, SHARD);
+            check(rule, "windowed(32)", 8, 1013, SHARD);
         }
-        check(Rule::Hebbian, "full", 8, 1013, 4);
+        check(Rule::Hebbian, "full", 8, 4085, 4);
+        check(Rule::Hebbian, "full", 8, 100_000, 1);
         for rule in [Rule::Gradient, Rule::Hybrid] {
             check(rule, "full", 8, 1013, 1);
             check(rule, "full", 8, 100_000, 1);
             check(rule, "truncated(32)", 8, 1013, 1);
-            check(rule, "windowed(32)", 8, 1013, 5);
+            check(rule, "windowed(512)", 8, 1013, 2);
         }
     }
 }

@@ -102,23 +102,16 @@ impl BlockNoise<'_> {
         Ok(mask.map(|mask| mask.reshape([batch, heads, total])).transpose()?)
     }
 
-    /// Drops attention probabilities `[B, H, S, total]` of the last S steps: a step draws for the keys that it
-    /// can see, which are the last `window` up to itself if there is one, in its turn, as it would alone.
-    pub(crate) fn drop_probabilities<B: Backend>(
+    /// The masks of the next steps' attention probabilities, of as many keys as each can see, drawn in their turn; none
+    /// where nothing is dropped.
+    pub(crate) fn probability_masks<B: Backend>(
         &mut self,
-        x: &Tensor<B>,
-        window: Option<usize>,
-    ) -> Result<Tensor<B>> {
-        let [_, heads, steps, total] = x.shape()[..] else { unreachable!("probabilities have four axes") };
-        let mut rows = Vec::with_capacity(steps);
-        for end in total - steps + 1..=total {
-            let visible = window.map_or(end, |window| window.min(end));
-            let Some(mask) = self.mask(x.backend(), Site::Probabilities, heads * visible)? else {
-                return Ok(x.clone());
-            };
-            let batch = mask.shape()[0];
-            rows.push(mask.reshape([batch, heads, 1, visible])?.pad(3, end - visible, total)?);
-        }
-        Ok(x.mul(&Tensor::concat(&rows.iter().collect::<Vec<_>>(), 2)?)?)
+        backend: &B,
+        batch: usize,
+        heads: usize,
+        visible: impl Iterator<Item = usize>,
+    ) -> Result<Vec<Tensor<B>>> {
+        let masks = visible.map(|visible| self.probability_mask(backend, batch, heads, visible).transpose());
+        masks.flatten().collect()
     }
 }

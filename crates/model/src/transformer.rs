@@ -24,7 +24,7 @@ mod state;
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plastic, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
-use plastica_tensor::{Backend, Element, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad};
 
 use crate::noise::{BlockNoise, Site};
 use crate::{
@@ -38,10 +38,6 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// η0 up to which fast weights are kept in place.
 const LARGEST_ETA_IN_PLACE: f64 = 0.9;
-
-/// Steps that attention under a mask takes together: their scores against all steps are held for the way back, so all
-/// of a long sequence at once would take twice the memory, the half of it for what the mask takes out.
-const STEPS_AT_ONCE: usize = 64;
 
 /// Steps that a new attention cache has room for before it grows.
 const CACHE_STEPS: usize = 32;
@@ -193,16 +189,12 @@ impl<B: Backend> Attention<B> {
                 let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.visible())?;
                 cache.attend(&qkv, mask.as_ref())?
             }
-            [_, steps, _] => {
-                let mut parts = Vec::with_capacity(steps.div_ceil(STEPS_AT_ONCE));
-                for start in (0..steps).step_by(STEPS_AT_ONCE) {
-                    let part = qkv.slice(1, start, STEPS_AT_ONCE.min(steps - start))?;
-                    parts.push(self.attend_at_once(&part, cache, noise)?);
-                }
-                match &parts[..] {
-                    [whole] => whole.clone(),
-                    _ => Tensor::concat(&parts.iter().collect::<Vec<_>>(), 1)?,
-                }
+            [batch, steps, _] => {
+                let first = cache.len() + 1;
+                let visible = |len: usize| self.window.map_or(len, |window| window.min(len));
+                let lengths = (first..first + steps).map(visible);
+                let masks = noise.probability_masks(u.backend(), batch, self.num_heads, lengths)?;
+                cache.attend_all(&qkv, &masks)?
             }
             _ => unreachable!("the model passes [B, d] or [B, S, d]"),
         };
@@ -229,48 +221,6 @@ impl<B: Backend> Attention<B> {
             false => Ok(qkv),
         }
     }
-
-    /// All of the next S steps `qkv` `[B, S, 3d]` at once, under a causal mask.
-    fn attend_at_once(
-        &self,
-        qkv: &Tensor<B>,
-        cache: &mut AttentionCache<B>,
-        noise: &mut BlockNoise<'_>,
-    ) -> Result<Tensor<B>> {
-        let [batch, steps, width] = qkv.shape()[..] else { unreachable!("the model passes [B, S, 3d]") };
-        let (width, per_head) = (width / 3, width / 3 / self.num_heads);
-        let heads = |part: usize| -> Result<Tensor<B>> {
-            let part = qkv.slice(2, part * width, width)?;
-            Ok(part.reshape([batch, steps, self.num_heads, per_head])?.permute(&[0, 2, 1, 3])?)
-        };
-        let q = heads(0)?.scale(1.0 / (per_head as f64).sqrt())?;
-        let (mut k, mut v) = (heads(1)?, heads(2)?);
-        if !cache.is_empty() {
-            let (earlier_k, earlier_v) = cache.keys_and_values()?;
-            k = Tensor::concat(&[&earlier_k, &k], 2)?;
-            v = Tensor::concat(&[&earlier_v, &v], 2)?;
-        }
-        cache.extend(qkv)?;
-        let mask = causal_mask(qkv.backend(), steps, k.shape()[2], self.window)?;
-        let scores = q.matmul_transposed(&k, false, true)?.add(&mask)?;
-        let probabilities = noise.drop_probabilities(&scores.softmax()?, self.window)?;
-        Ok(probabilities.matmul(&v)?.permute(&[0, 2, 1, 3])?.reshape([batch, steps, width])?)
-    }
-}
-
-/// 0 where step `i` of the last `steps` may look at step `j` of `total`, −∞ where it may not, as j comes after it or lies
-/// before its window, `[steps, total]`.
-fn causal_mask<B: Backend>(
-    backend: &B,
-    steps: usize,
-    total: usize,
-    window: Option<usize>,
-) -> Result<Tensor<B>> {
-    let past = total - steps;
-    let sees = |i: usize, j: usize| j <= past + i && window.is_none_or(|window| j + window > past + i);
-    let value = |i: usize, j: usize| B::Elem::of(if sees(i, j) { 0.0 } else { f64::NEG_INFINITY });
-    let values = (0..steps).flat_map(|i| (0..total).map(move |j| value(i, j))).collect();
-    Ok(Tensor::from_vec(backend, values, [steps, total])?)
 }
 
 impl<B: Backend> Block<B> {

@@ -48,7 +48,7 @@ fn matmul(c: &mut Criterion) {
 
 fn linear(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
-    for (rows, inp, out) in [(1, 128, 384), (8, 128, 384), (8, 128, 15), (248, 128, 384)] {
+    for (rows, inp, out) in [(1, 128, 384), (1, 128, 15), (8, 128, 384), (8, 128, 15), (248, 128, 384)] {
         let [x, w, b] = [tensor(&[rows, inp]), tensor(&[out, inp]), tensor(&[out])];
         group.throughput(Throughput::Elements(2 * (rows * inp * out) as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("{rows}x{inp}x{out}")), |bench| {
@@ -78,7 +78,7 @@ fn rows(c: &mut Criterion) {
     forward_and_back(c, "softmax and back/992x31", &[&[8, 4, 31, 31]], |t| t[0].softmax());
 }
 
-/// The last step's attention of 8 episodes, and all steps' with the way back.
+/// The last step's attention of 8 episodes, and all steps', one by one and at once, with the way back.
 fn attention(c: &mut Criterion) {
     let read = |qkv: &Tensor<B>| -> Result<AttentionCache<B>> {
         let mut cache = AttentionCache::new(&B::new(), 8, 4, 32, qkv.shape()[1]);
@@ -105,6 +105,19 @@ fn attention(c: &mut Criterion) {
         }
         Ok(sum)
     });
+    // a whole sequence at once, and in operations, as steps that come after others go
+    for steps in [31, 1024] {
+        let empty = || AttentionCache::new(&B::new(), 8, 4, 32, steps);
+        let name = format!("attention of {steps} steps at once and back");
+        forward_and_back(c, &name, &[&[8, steps, 384]], |t| empty().attend_all(&t[0], &[]));
+        let first = tensor(&[8, 1, 384]);
+        let name = format!("attention of {steps} steps in operations and back");
+        forward_and_back(c, &name, &[&[8, steps, 384]], |t| {
+            let mut cache = empty();
+            cache.extend(&first)?;
+            cache.attend_all(&t[0], &[])
+        });
+    }
 }
 
 /// The last layer of an image encoder, whose 64 channels have 8 by 8 pixels.

@@ -11,7 +11,6 @@
 //! recorded before the variables is a constant to it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -191,7 +190,9 @@ impl<B: Backend> Tape<B> {
         variables: &[NodeId],
         mode: GradMode,
     ) -> Result<Vec<Option<Tensor<B>>>> {
-        let Some(&low) = variables.iter().min() else { return Ok(Vec::new()) };
+        let (Some(&low), Some(&high)) = (variables.iter().min(), variables.iter().max()) else {
+            return Ok(Vec::new());
+        };
         if low > result {
             return Ok(vec![None; variables.len()]);
         }
@@ -199,20 +200,24 @@ impl<B: Backend> Tape<B> {
         let mut grads: Vec<Gathered<B>> = (low..=result).map(|_| Gathered::default()).collect();
         grads[result - low].include(seed)?;
         let mut found: Vec<Option<Tensor<B>>> = vec![None; variables.len()];
-        let mut shares: HashMap<NodeId, Vec<Share<B>>> = HashMap::new();
+        let mut shares: Vec<Vec<Share<B>>> = Vec::new();
+        shares.resize_with(result - low + 1, Vec::new);
         let later: Later<B> = RefCell::new(Vec::new());
         let sweep = SWEEPS.fetch_add(1, Ordering::Relaxed);
         for id in (low..=result).rev() {
             if !reaches[id - low] {
                 continue;
             }
-            if let Some(shares) = shares.remove(&id) {
+            if !shares[id - low].is_empty() {
+                let shares = std::mem::take(&mut shares[id - low]);
                 let shape = self.0.borrow()[id].output.shape();
                 grads[id - low].include(Tensor::from(add_up(shares, shape)?))?;
             }
             let Some(grad) = std::mem::take(&mut grads[id - low]).sum()? else { continue };
-            for (slot, _) in found.iter_mut().zip(variables).filter(|&(_, &v)| v == id) {
-                *slot = Some(grad.clone());
+            if id <= high {
+                for (slot, _) in found.iter_mut().zip(variables).filter(|&(_, &v)| v == id) {
+                    *slot = Some(grad.clone());
+                }
             }
             let Some(Recalled { op, inputs, output, ids }) = self.recall(id, mode) else { continue };
             let wanted: SmallVec<[bool; 3]> =
@@ -225,8 +230,9 @@ impl<B: Backend> Tape<B> {
                 Recorded { inputs: &inputs, output: &output, wanted: &wanted, sweep, later: later_here };
             let input_grads = op.backward(&recorded, &grad)?;
             for (i, share) in later.borrow_mut().drain(..) {
+                // put off is only what is wanted, of inputs from `low` on
                 if let Some(id) = ids[i] {
-                    shares.entry(id).or_default().push(share);
+                    shares[id - low].push(share);
                 }
             }
             for ((input, grad), wanted) in ids.into_iter().zip(input_grads).zip(wanted) {

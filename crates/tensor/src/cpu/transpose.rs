@@ -1,22 +1,29 @@
 //! A matrix turned over, a tile at a time.
 
+use super::CpuElement;
 use super::simd::kernel;
 
 /// Rows and columns of a tile: a cache line of f32.
 const TILE: usize = 16;
 
+/// `to = fromᵀ`, from `[rows, cols]`.
+pub(crate) fn transpose<E: CpuElement>(from: &[E], to: &mut [E], rows: usize, cols: usize) {
+    transpose_part((from, cols), (to, rows), rows, cols);
+}
+
 kernel! {
-    /// `to = fromᵀ`, from `[rows, cols]`.
-    pub(crate) fn transpose<E>(from: &[E], to: &mut [E], rows: usize, cols: usize) {
+    /// The same of matrices whose rows lie apart: each with how many elements lie from a row to the next.
+    pub(crate) fn transpose_part<E>(from: (&[E], usize), to: (&mut [E], usize), rows: usize, cols: usize) {
+        let ((from, from_row), (to, to_row)) = (from, to);
         let (whole_rows, whole_cols) = (rows / TILE * TILE, cols / TILE * TILE);
         for r in (0..whole_rows).step_by(TILE) {
             for c in (0..whole_cols).step_by(TILE) {
                 let mut tile = [[E::zero(); TILE]; TILE];
                 for (i, tile) in tile.iter_mut().enumerate() {
-                    tile.copy_from_slice(&from[(r + i) * cols + c..][..TILE]);
+                    tile.copy_from_slice(&from[(r + i) * from_row + c..][..TILE]);
                 }
                 for j in 0..TILE {
-                    for (to, row) in to[(c + j) * rows + r..][..TILE].iter_mut().zip(&tile) {
+                    for (to, row) in to[(c + j) * to_row + r..][..TILE].iter_mut().zip(&tile) {
                         *to = row[j];
                     }
                 }
@@ -24,7 +31,7 @@ kernel! {
         }
         for r in 0..rows {
             for c in if r < whole_rows { whole_cols } else { 0 }..cols {
-                to[c * rows + r] = from[r * cols + c];
+                to[c * to_row + r] = from[r * from_row + c];
             }
         }
     }

@@ -45,7 +45,7 @@ use buffer::Pool;
 
 /// Times as much work as a core takes at once: what a launch costs is paid once for all of it. A batch of 8000 short
 /// episodes is then one part, which at the published widths takes some 12 GB under the hebbian rule, 26 under gradient.
-const BREADTH: usize = 64;
+const BREADTH: usize = 16;
 
 /// A CUDA device, computing with `f32`. Cloning shares it; it may be used by several threads.
 #[derive(Clone)]

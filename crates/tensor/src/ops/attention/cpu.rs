@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
+use super::sequence_cpu::{self, STATISTICS, Scratch};
+use super::{AttendedStep, AttentionKernels, CacheSizes, KeysValues, SequenceSizes};
 use crate::Result;
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
@@ -10,6 +11,15 @@ use crate::ops::reduce::dot;
 use crate::ops::softmax::exponentials;
 
 type Pair<E> = KeysValues<CpuBuffer<E>>;
+
+/// Steps up to which a step's probabilities are kept for the way back. Of one that sees more, two numbers a head are, by
+/// which they are made again: their memory would grow with the square of a sequence's length.
+const LONGEST_KEPT: usize = 256;
+
+/// Whether the probabilities of a step that sees these are made again on the way back.
+fn makes_again(seen: &Range<usize>) -> bool {
+    seen.len() > LONGEST_KEPT
+}
 
 impl<E: CpuElement> AttentionKernels for Cpu<E> {
     fn resize_cache(&self, pair: &Pair<E>, len: usize, from: CacheSizes, to: CacheSizes) -> Result<Pair<E>> {
@@ -98,13 +108,15 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
         seen: Range<usize>,
         sizes: CacheSizes,
     ) -> Result<(CpuBuffer<E>, CpuBuffer<E>)> {
-        let mut probabilities = CpuBuffer::build(sizes.batch * sizes.heads * seen.len(), |_| ());
+        let each = if makes_again(&seen) { STATISTICS } else { seen.len() };
+        let mut kept = CpuBuffer::build(sizes.batch * sizes.heads * each, |_| ());
+        let mut scratch = CpuBuffer::build(2 * seen.len(), |_| ());
         let out = CpuBuffer::build(sizes.batch * sizes.width(), |out| {
             let (keys, values) = (pair.keys.as_slice(), pair.values.as_slice());
-            let (p, mask) = (probabilities.make_mut(), mask.map(CpuBuffer::as_slice));
-            forward(qkv.as_slice(), keys, values, mask, &seen, sizes, p, out);
+            let (kept, mask) = (kept.make_mut(), mask.map(CpuBuffer::as_slice));
+            forward(qkv.as_slice(), keys, values, mask, &seen, sizes, scratch.make_mut(), kept, out);
         });
-        Ok((out, probabilities))
+        Ok((out, kept))
     }
 
     fn attend_back(
@@ -118,14 +130,47 @@ impl<E: CpuElement> AttentionKernels for Cpu<E> {
     ) -> Result<CpuBuffer<E>> {
         let (keys, values) = (pair.keys.as_slice(), pair.values.as_slice());
         let (d_keys, d_values) = (back.keys.make_mut(), back.values.make_mut());
-        let (qkv, p, mask) =
-            (step.qkv.as_slice(), step.probabilities.as_slice(), step.mask.map(CpuBuffer::as_slice));
-        let mut scratch = CpuBuffer::zeros(seen.len());
+        let (qkv, p, mask) = (step.qkv.as_slice(), step.kept.as_slice(), step.mask.map(CpuBuffer::as_slice));
+        let mut scratch = CpuBuffer::build(2 * seen.len(), |_| ());
         Ok(CpuBuffer::build(sizes.batch * 3 * sizes.width(), |d_qkv| {
             d_qkv.fill(E::zero());
             let scratch = scratch.make_mut();
             let g = grad.as_slice();
             backward(qkv, keys, values, p, mask, g, &seen, sizes, scratch, d_keys, d_values, d_qkv);
+        }))
+    }
+
+    fn attend_sequence(
+        &self,
+        qkv: &CpuBuffer<E>,
+        masks: &[&CpuBuffer<E>],
+        s: SequenceSizes,
+    ) -> Result<Option<(CpuBuffer<E>, CpuBuffer<E>)>> {
+        let masks: Vec<&[E]> = masks.iter().map(|mask| mask.as_slice()).collect();
+        let mut statistics = CpuBuffer::build(s.batch * s.heads * s.steps * STATISTICS, |_| ());
+        let mut scratch = CpuBuffer::zeros(Scratch::<E>::len(s, false));
+        let out = CpuBuffer::build(s.batch * s.steps * s.width(), |out| {
+            let scratch = Scratch::of(scratch.make_mut(), s, false);
+            sequence_cpu::forward(qkv.as_slice(), &masks, s, scratch, out, statistics.make_mut());
+        });
+        Ok(Some((out, statistics)))
+    }
+
+    fn attend_sequence_back(
+        &self,
+        qkv: &CpuBuffer<E>,
+        statistics: &CpuBuffer<E>,
+        masks: &[&CpuBuffer<E>],
+        grad: &CpuBuffer<E>,
+        s: SequenceSizes,
+    ) -> Result<CpuBuffer<E>> {
+        let masks: Vec<&[E]> = masks.iter().map(|mask| mask.as_slice()).collect();
+        let mut scratch = CpuBuffer::zeros(Scratch::<E>::len(s, true));
+        Ok(CpuBuffer::build(qkv.as_slice().len(), |d_qkv| {
+            d_qkv.fill(E::zero());
+            let scratch = Scratch::of(scratch.make_mut(), s, true);
+            let (statistics, grad) = (statistics.as_slice(), grad.as_slice());
+            sequence_cpu::backward(qkv.as_slice(), statistics, &masks, grad, s, scratch, d_qkv);
         }))
     }
 }
@@ -149,23 +194,25 @@ fn places(start: usize, steps: usize, s: CacheSizes) -> impl Iterator<Item = Pla
 }
 
 kernel! {
+    /// `kept` is the probabilities, or the two [`STATISTICS`] a head, `scratch` twice as many as there are steps.
     fn forward<E>(
         qkv: &[E], keys: &[E], values: &[E], mask: Option<&[E]>, seen: &Range<usize>, s: CacheSizes,
-        probabilities: &mut [E], out: &mut [E],
+        scratch: &mut [E], kept: &mut [E], out: &mut [E],
     ) {
         let (n, stride, len) = (s.per_head, s.capacity * s.per_head, seen.len());
         let scale = E::of(1.0 / (n as f64).sqrt());
-        let mut scores = [E::zero(); 256];
-        let mut more = if len > scores.len() { vec![E::zero(); len] } else { Vec::new() };
-        let scores = if len > scores.len() { &mut more[..] } else { &mut scores[..len] };
-        for (i, (p, out)) in probabilities.chunks_exact_mut(len).zip(out.chunks_exact_mut(n)).enumerate() {
+        let again = makes_again(seen);
+        let each = if again { STATISTICS } else { len };
+        let (scores, scratch) = scratch.split_at_mut(len);
+        for (i, (kept, out)) in kept.chunks_exact_mut(each).zip(out.chunks_exact_mut(n)).enumerate() {
             let (episode, head) = (i / s.heads, i % s.heads);
             let q = &qkv[(episode * 3 * s.heads + head) * n..][..n];
             let (keys, values) = (&keys[i * stride + seen.start * n..][..len * n], &values[i * stride + seen.start * n..][..len * n]);
             for (score, key) in scores.iter_mut().zip(keys.chunks_exact(n)) {
                 *score = scale * dot(q, key);
             }
-            let (_, sum) = exponentials::<E, FUSED>(scores, p);
+            let p = if again { &mut *scratch } else { &mut *kept };
+            let (top, sum) = exponentials::<E, FUSED>(scores, p);
             let rescale = E::one() / sum;
             out.fill(E::zero());
             for (j, (p, value)) in p.iter_mut().zip(values.chunks_exact(n)).enumerate() {
@@ -175,22 +222,39 @@ kernel! {
                     *out = fma::<E, FUSED>(weight, value, *out);
                 }
             }
+            if again {
+                kept.copy_from_slice(&[top, rescale]);
+            }
         }
     }
 }
 
 kernel! {
     fn backward<E>(
-        qkv: &[E], keys: &[E], values: &[E], probabilities: &[E], mask: Option<&[E]>, grad: &[E],
-        seen: &Range<usize>, s: CacheSizes, d_scores: &mut [E], d_keys: &mut [E], d_values: &mut [E], d_qkv: &mut [E],
+        qkv: &[E], keys: &[E], values: &[E], kept: &[E], mask: Option<&[E]>, grad: &[E], seen: &Range<usize>,
+        s: CacheSizes, scratch: &mut [E], d_keys: &mut [E], d_values: &mut [E], d_qkv: &mut [E],
     ) {
         let (n, stride, len) = (s.per_head, s.capacity * s.per_head, seen.len());
         let scale = E::of(1.0 / (n as f64).sqrt());
-        for (i, (p, g)) in probabilities.chunks_exact(len).zip(grad.chunks_exact(n)).enumerate() {
+        let again = makes_again(seen);
+        let each = if again { STATISTICS } else { len };
+        let (d_scores, scratch) = scratch.split_at_mut(len);
+        for (i, (kept, g)) in kept.chunks_exact(each).zip(grad.chunks_exact(n)).enumerate() {
             let row = (i / s.heads * 3 * s.heads + i % s.heads) * n;
             let (q, dq) = (&qkv[row..row + n], &mut d_qkv[row..row + n]);
             let first = i * stride + seen.start * n;
             let at = first..first + len * n;
+            let p = if again {
+                for (score, key) in scratch.iter_mut().zip(keys[at.clone()].chunks_exact(n)) {
+                    *score = scale * dot(q, key);
+                }
+                for p in scratch.iter_mut() {
+                    *p = (*p - kept[0]).exp_in_loop::<FUSED>() * kept[1];
+                }
+                &*scratch
+            } else {
+                kept
+            };
             let mut along = E::zero();
             let values = values[at.clone()].chunks_exact(n).zip(d_values[at.clone()].chunks_exact_mut(n));
             for (j, ((d, &p), (value, d_value))) in d_scores.iter_mut().zip(p).zip(values).enumerate() {

@@ -142,7 +142,7 @@ impl AttentionKernels for Cuda {
                 step.qkv.slice(),
                 keys,
                 values,
-                step.probabilities.slice(),
+                step.kept.slice(),
                 mask,
                 grad.slice(),
                 Heads::of(sizes, &seen),

@@ -1,9 +1,11 @@
 //! Attention of a sequence's next step to all steps so far, over a cache of keys and values that grows in place.
 //!
 //! Keys and values are written once and never change, so all steps can read one pair of buffers, each as far as it
-//! may look: to the first of them, or through a window of the last W. On the way back the derivatives by keys and values gather in a second pair, and a step's own are whole
-//! when the sweep reaches the node that wrote them. A sequence that is only read through a window keeps no more than
-//! that needs.
+//! may look: to the first of them, or through a window of the last W. On the way back the derivatives by keys and values
+//! gather in a second pair, and a step's own are whole when the sweep reaches the node that wrote them. A sequence that is
+//! only read through a window keeps no more than that needs.
+//!
+//! All of a sequence's steps can be read at once, too (`sequence.rs`).
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,142 +14,17 @@ use std::rc::Rc;
 use smallvec::smallvec;
 
 use crate::tape::{Grads, Op, Recorded};
-use crate::{Array, Backend, Result, Storage, Tape, Tensor, TensorError};
+use crate::{Array, Backend, Result, Tape, Tensor, TensorError};
 
 mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod kernels;
+mod sequence;
+mod sequence_cpu;
 
-/// Sizes of a cache: keys and values are `[batch, heads, capacity, per_head]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheSizes {
-    /// Episodes.
-    pub batch: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Width of a head.
-    pub per_head: usize,
-    /// Steps that there is room for.
-    pub capacity: usize,
-}
-
-impl CacheSizes {
-    fn width(self) -> usize {
-        self.heads * self.per_head
-    }
-
-    fn len(self) -> usize {
-        self.batch * self.width() * self.capacity
-    }
-}
-
-/// A pair of buffers: of keys and of values.
-#[derive(Debug, Clone)]
-pub struct KeysValues<Buffer> {
-    /// Of keys.
-    pub keys: Buffer,
-    /// Of values.
-    pub values: Buffer,
-}
-
-/// Kernels of attention over a cache. Rows of `qkv` are `[q, k, v]`, each `heads × per_head`.
-pub trait AttentionKernels: Storage {
-    /// Moves the first `len` steps of a pair to one of another capacity, the rest zero.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn resize_cache(
-        &self,
-        pair: &KeysValues<Self::Buffer>,
-        len: usize,
-        from: CacheSizes,
-        to: CacheSizes,
-    ) -> Result<KeysValues<Self::Buffer>>;
-
-    /// Writes keys and values of `steps` steps `qkv` `[batch, steps, 3 · width]` from step `start` on.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn write_cache(
-        &self,
-        pair: &mut KeysValues<Self::Buffer>,
-        qkv: &Self::Buffer,
-        start: usize,
-        steps: usize,
-        sizes: CacheSizes,
-    ) -> Result<()>;
-
-    /// The opposite: steps from `start` on as `[batch, steps, 3 · width]`, zero for q.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn read_cache(
-        &self,
-        pair: &KeysValues<Self::Buffer>,
-        start: usize,
-        steps: usize,
-        sizes: CacheSizes,
-    ) -> Result<Self::Buffer>;
-
-    /// The steps `seen` of keys, or of values, `[batch, heads, len, per_head]`, len being the range's.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn copy_cache(&self, cache: &Self::Buffer, seen: Range<usize>, sizes: CacheSizes)
-    -> Result<Self::Buffer>;
-
-    /// The opposite: adds `[batch, heads, len, per_head]` to the steps `seen`.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn add_to_cache(
-        &self,
-        cache: &mut Self::Buffer,
-        x: &Self::Buffer,
-        seen: Range<usize>,
-        sizes: CacheSizes,
-    ) -> Result<()>;
-
-    /// Attention of one step's q to the steps `seen`: the output `[batch, width]` and the probabilities
-    /// `[batch, heads, len]`, which `mask`, of their shape, multiplies before they weigh the values.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn attend(
-        &self,
-        qkv: &Self::Buffer,
-        pair: &KeysValues<Self::Buffer>,
-        mask: Option<&Self::Buffer>,
-        seen: Range<usize>,
-        sizes: CacheSizes,
-    ) -> Result<(Self::Buffer, Self::Buffer)>;
-
-    /// The way back of `attend`: the derivative by its `qkv` row `[batch, 3 · width]`, zero for k and v, whose
-    /// derivatives are added to `back`.
-    ///
-    /// # Errors
-    /// Device errors.
-    fn attend_back(
-        &self,
-        step: AttendedStep<'_, Self::Buffer>,
-        pair: &KeysValues<Self::Buffer>,
-        back: &mut KeysValues<Self::Buffer>,
-        grad: &Self::Buffer,
-        seen: Range<usize>,
-        sizes: CacheSizes,
-    ) -> Result<Self::Buffer>;
-}
-
-/// What `attend` was given and gave, for its way back.
-#[derive(Debug, Clone, Copy)]
-pub struct AttendedStep<'a, Buffer> {
-    /// `[batch, 3 · width]`
-    pub qkv: &'a Buffer,
-    /// `[batch, heads, len]`, before the mask
-    pub probabilities: &'a Buffer,
-    /// `[batch, heads, len]`
-    pub mask: Option<&'a Buffer>,
-}
+pub use kernels::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
+pub use sequence::SequenceSizes;
 
 /// The keys and values of a sequence so far, for a batch of episodes, and attention to them.
 ///
@@ -280,12 +157,11 @@ impl<B: Backend> AttentionCache<B> {
         let pair = memory.pair.as_ref().ok_or(TensorError::Untracked { what: "a step attended to" })?;
         let mask = mask.map(|m| m.array.clone());
         let mask_buffer = mask.as_ref().map(|m| &m.buffer);
-        let (out, probabilities) =
+        let (out, kept) =
             memory.backend.attend(&qkv.array.buffer, pair, mask_buffer, seen.clone(), memory.sizes)?;
         let out = Array::new(&memory.backend, out, [batch, width].into());
-        let probabilities = Array::new(&memory.backend, probabilities, [batch, heads, len].into());
         drop(memory);
-        let op = Attend { cache: self.handle(), seen, probabilities, mask };
+        let op = Attend { cache: self.handle(), seen, kept, mask };
         match &self.token {
             Some(token) => Tape::record(op, &[qkv, token], out),
             None => Tape::record(op, &[qkv], out),
@@ -412,7 +288,7 @@ impl<B: Backend> Op<B> for Extend<B> {
 struct Attend<B: Backend> {
     cache: Rc<RefCell<Memory<B>>>,
     seen: Range<usize>,
-    probabilities: Array<B>,
+    kept: B::Buffer,
     mask: Option<Array<B>>,
 }
 
@@ -432,7 +308,7 @@ impl<B: Backend> Op<B> for Attend<B> {
             return Err(TensorError::Untracked { what: "a step attended to" });
         };
         let mask = self.mask.as_ref().map(|m| &m.buffer);
-        let step = AttendedStep { qkv: &qkv.array.buffer, probabilities: &self.probabilities.buffer, mask };
+        let step = AttendedStep { qkv: &qkv.array.buffer, kept: &self.kept, mask };
         let seen = self.seen.clone();
         let d_qkv = backend.attend_back(step, pair, back, &grad.array.buffer, seen, *sizes)?;
         let d_qkv = Tensor::from(Array::new(backend, d_qkv, qkv.shape()));

@@ -2,6 +2,7 @@
 
 use super::LinearKernels;
 use crate::Result;
+use crate::cpu::simd::kernel;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 use crate::ops::matmul::rows_times_transposed;
 
@@ -15,13 +16,8 @@ impl<E: CpuElement> LinearKernels for Cpu<E> {
         inp: usize,
         out: usize,
     ) -> Result<CpuBuffer<E>> {
-        let bias = bias.as_slice();
         let mut y = rows_times_transposed(x, weight, (rows, inp, out));
-        for y in y.make_mut().chunks_exact_mut(out.max(1)) {
-            for (y, &b) in y.iter_mut().zip(bias) {
-                *y += b;
-            }
-        }
+        add_row(y.make_mut(), bias.as_slice());
         Ok(y)
     }
 
@@ -41,14 +37,30 @@ impl<E: CpuElement> LinearKernels for Cpu<E> {
     fn sum_of_rows(&self, parts: &[&CpuBuffer<E>], width: usize) -> Result<CpuBuffer<E>> {
         Ok(CpuBuffer::build(width, |sum| {
             sum.fill(E::zero());
-            for part in parts {
-                for row in part.as_slice().chunks_exact(width.max(1)) {
-                    for (sum, &x) in sum.iter_mut().zip(row) {
-                        *sum += x;
-                    }
-                }
-            }
+            parts.iter().for_each(|part| add_rows(sum, part.as_slice()));
         }))
+    }
+}
+
+kernel! {
+    /// Adds `row` to each row of y.
+    fn add_row<E>(y: &mut [E], row: &[E]) {
+        for y in y.chunks_exact_mut(row.len().max(1)) {
+            for (y, &x) in y.iter_mut().zip(row) {
+                *y += x;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Adds each row of x to `sum`.
+    fn add_rows<E>(sum: &mut [E], x: &[E]) {
+        for row in x.chunks_exact(sum.len().max(1)) {
+            for (sum, &x) in sum.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
     }
 }
 

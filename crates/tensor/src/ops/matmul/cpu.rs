@@ -40,11 +40,15 @@ pub(crate) fn rows_times_transposed<E: CpuElement>(
 
 impl<E: CpuElement> MatMulKernels for Cpu<E> {
     fn matmul(&self, a: &CpuBuffer<E>, b: &CpuBuffer<E>, s: MatMulSizes) -> Result<CpuBuffer<E>> {
-        let (a, b) = (a.as_slice(), b.as_slice());
         let len = s.batch * s.m * s.n;
         if len == 0 || s.k == 0 {
             return Ok(CpuBuffer::zeros(len));
         }
+        if s.batch == 1 && (2..=SKINNY_ROWS).contains(&s.m) && !s.transpose_a && s.transpose_b {
+            // most likely a weight, whose transpose is there already
+            return Ok(rows_times_transposed(a, b, (s.m, s.k, s.n)));
+        }
+        let (a, b) = (a.as_slice(), b.as_slice());
         Ok(CpuBuffer::build(len, |c| {
             let products =
                 c.chunks_exact_mut(s.m * s.n).zip(a.chunks_exact(s.m * s.k)).zip(b.chunks_exact(s.k * s.n));

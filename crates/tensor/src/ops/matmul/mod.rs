@@ -2,13 +2,14 @@
 
 use smallvec::smallvec;
 
-use crate::tape::{Grads, Op, Recorded};
+use crate::tape::{Grads, Op, Recorded, Share};
 use crate::{Array, Backend, Result, Storage, Tape, Tensor};
 
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod skinny;
+pub(crate) mod strided;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +57,12 @@ impl<B: Backend> Op<B> for MatMul {
         let (ta, tb) = (self.transpose_a, self.transpose_b);
         // C = A B: dA = G Bᵀ, dB = Aᵀ G; a transposed operand swaps its own pair
         let da = r.want(0, || if ta { product(b, grad, tb, true) } else { product(grad, b, false, !tb) })?;
+        if r.is_plain() && !ta && b.shape().rank() == 2 {
+            // one matrix for all rows may be one for all steps: its shares are one tall product in the end
+            let (a, g) = (a.array().clone(), grad.array().clone());
+            r.put_off(1, || if tb { Share::Outer(g, a) } else { Share::Outer(a, g) });
+            return Ok(smallvec![da, None]);
+        }
         let db = r.want(1, || if tb { product(grad, a, true, ta) } else { product(a, grad, !ta, false) })?;
         Ok(smallvec![da, db])
     }

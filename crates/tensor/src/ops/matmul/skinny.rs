@@ -10,8 +10,8 @@ const LANES: usize = 16;
 /// Rows whose sums stay in registers together: the episodes of a shard.
 const BLOCK: usize = 8;
 
-/// `c += a m`: a `[rows, k]`, m `[k, n]` with rows `stride` apart, c `[rows, n]`; the sums of up to `ROWS` rows
-/// and `REGS` registers of columns, from column `col`, stay in registers.
+/// `c = a m`: a `[rows, k]`, m `[k, n]`, c `[rows, n]`; the sums of up to `ROWS` rows and `REGS` registers of columns,
+/// from column `col`, stay in registers. No registers are the last columns, fewer than one has.
 #[inline(always)]
 fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
     a: &[E],
@@ -19,6 +19,9 @@ fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
     c: &mut [E],
     (k, n, col): (usize, usize, usize),
 ) {
+    if REGS == 0 {
+        return last_columns::<E, ROWS, FUSED>(a, m, c, (k, n, col));
+    }
     let mut sums = [[[E::zero(); LANES]; REGS]; ROWS];
     let rows: [&[E]; ROWS] = std::array::from_fn(|r| &a[r * k..(r + 1) * k]);
     for (i, m) in m.chunks_exact(n).enumerate() {
@@ -38,6 +41,40 @@ fn tile<E: CpuElement, const ROWS: usize, const REGS: usize, const FUSED: bool>(
     }
     for (r, sums) in sums.iter().enumerate() {
         c[r * n + col..][..REGS * LANES].copy_from_slice(sums.as_flattened());
+    }
+}
+
+/// The columns from `col` on, fewer than a register has: what else is loaded belongs to the next row, and is not stored.
+#[inline(always)]
+fn last_columns<E: CpuElement, const ROWS: usize, const FUSED: bool>(
+    a: &[E],
+    m: &[E],
+    c: &mut [E],
+    (k, n, col): (usize, usize, usize),
+) {
+    let width = n - col;
+    let mut sums = [[E::zero(); LANES]; ROWS];
+    let rows: [&[E]; ROWS] = std::array::from_fn(|r| &a[r * k..(r + 1) * k]);
+    for i in 0..k {
+        let from = &m[i * n + col..];
+        let mut padded = [E::zero(); LANES];
+        let m = match from.first_chunk::<LANES>() {
+            Some(m) => m,
+            // the last rows are followed by too few elements
+            None => {
+                padded[..width].copy_from_slice(&from[..width]);
+                &padded
+            }
+        };
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            let x = row[i];
+            for (sum, &m) in sum.iter_mut().zip(m) {
+                *sum = fma::<E, FUSED>(x, m, *sum);
+            }
+        }
+    }
+    for (r, sum) in sums.into_iter().enumerate() {
+        c[r * n + col..][..width].copy_from_slice(&sum[..width]);
     }
 }
 
@@ -118,20 +155,12 @@ kernel! {
             columns::<E, 2, FUSED>(a, m, c, (k, n, col));
             col += 2 * LANES;
         }
-        while col + LANES <= n {
+        if col + LANES <= n {
             columns::<E, 1, FUSED>(a, m, c, (k, n, col));
             col += LANES;
         }
         if col < n {
-            for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
-                let c = &mut c[col..];
-                c.fill(E::zero());
-                for (&x, m) in a.iter().zip(m.chunks_exact(n)) {
-                    for (c, &m) in c.iter_mut().zip(&m[col..]) {
-                        *c = fma::<E, FUSED>(x, m, *c);
-                    }
-                }
-            }
+            columns::<E, 0, FUSED>(a, m, c, (k, n, col));
         }
     }
 }

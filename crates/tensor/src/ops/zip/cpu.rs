@@ -4,6 +4,7 @@
 use ndarray::ArrayViewMutD;
 
 use super::{Zip, ZipKernels};
+use crate::cpu::simd::kernel;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement, view};
 use crate::{Result, Shape};
 
@@ -15,18 +16,11 @@ impl<E: CpuElement> ZipKernels for Cpu<E> {
         b: (&CpuBuffer<E>, &Shape),
         out: &Shape,
     ) -> Result<CpuBuffer<E>> {
-        Ok(match f {
-            Zip::Add => zip_with(|a, b| a + b, a, b, out),
-            Zip::Sub => zip_with(|a, b| a - b, a, b, out),
-            Zip::Mul => zip_with(|a, b| a * b, a, b, out),
-            Zip::Div => zip_with(|a, b| a / b, a, b, out),
-        })
+        Ok(zip_with(f, a, b, out))
     }
 
     fn add_assign(&self, sum: &mut CpuBuffer<E>, x: &CpuBuffer<E>) -> Result<()> {
-        for (sum, &x) in sum.make_mut().iter_mut().zip(x.as_slice()) {
-            *sum += x;
-        }
+        add(sum.make_mut(), x.as_slice());
         Ok(())
     }
 }
@@ -66,7 +60,7 @@ pub(crate) fn walk(operand: &Shape, out: &Shape) -> Option<Walk> {
 }
 
 fn zip_with<E: CpuElement>(
-    f: impl Fn(E, E) -> E,
+    f: Zip,
     (a, a_shape): (&CpuBuffer<E>, &Shape),
     (b, b_shape): (&CpuBuffer<E>, &Shape),
     out: &Shape,
@@ -76,45 +70,73 @@ fn zip_with<E: CpuElement>(
         return CpuBuffer::zeros(0);
     }
     CpuBuffer::build(out.len(), |z| match (walk(a_shape, out), walk(b_shape, out)) {
-        (Some(Walk::Whole), Some(Walk::Whole)) => {
-            for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
-                *z = f(x, y);
-            }
-        }
-        (Some(Walk::Whole), Some(Walk::Cycled)) => {
-            for (z, x) in z.chunks_exact_mut(y.len()).zip(x.chunks_exact(y.len())) {
-                for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
-                    *z = f(x, y);
-                }
-            }
-        }
-        (Some(Walk::Cycled), Some(Walk::Whole)) => {
-            for (z, y) in z.chunks_exact_mut(x.len()).zip(y.chunks_exact(x.len())) {
-                for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
-                    *z = f(x, y);
-                }
-            }
-        }
-        (Some(Walk::Whole), Some(Walk::Held(run))) => {
-            for ((z, x), &y) in z.chunks_exact_mut(run).zip(x.chunks_exact(run)).zip(y.iter().cycle()) {
-                for (z, &x) in z.iter_mut().zip(x) {
-                    *z = f(x, y);
-                }
-            }
-        }
-        (Some(Walk::Held(run)), Some(Walk::Whole)) => {
-            for ((z, y), &x) in z.chunks_exact_mut(run).zip(y.chunks_exact(run)).zip(x.iter().cycle()) {
-                for (z, &y) in z.iter_mut().zip(y) {
-                    *z = f(x, y);
-                }
-            }
-        }
+        (Some(Walk::Whole), Some(Walk::Whole | Walk::Cycled)) => cycled(f, false, x, y, z),
+        (Some(Walk::Cycled), Some(Walk::Whole)) => cycled(f, true, y, x, z),
+        (Some(Walk::Whole), Some(Walk::Held(run))) => held(f, false, x, y, run, z),
+        (Some(Walk::Held(run)), Some(Walk::Whole)) => held(f, true, y, x, run, z),
         _ => {
             let z = ArrayViewMutD::from_shape(&out[..], z).expect("the output has its own length");
-            ndarray::Zip::from(z)
-                .and_broadcast(view(x, a_shape))
-                .and_broadcast(view(y, b_shape))
-                .for_each(|z, &x, &y| *z = f(x, y));
+            let zip = ndarray::Zip::from(z).and_broadcast(view(x, a_shape)).and_broadcast(view(y, b_shape));
+            match f {
+                Zip::Add => zip.for_each(|z, &x, &y| *z = x + y),
+                Zip::Sub => zip.for_each(|z, &x, &y| *z = x - y),
+                Zip::Mul => zip.for_each(|z, &x, &y| *z = x * y),
+                Zip::Div => zip.for_each(|z, &x, &y| *z = x / y),
+            }
         }
     })
+}
+
+kernel! {
+    fn add<E>(sum: &mut [E], x: &[E]) {
+        for (sum, &x) in sum.iter_mut().zip(x) {
+            *sum += x;
+        }
+    }
+}
+
+kernel! {
+    /// `z = f(x, y)`, or `f(y, x)` if swapped, y again and again.
+    fn cycled<E>(f: Zip, swapped: bool, x: &[E], y: &[E], z: &mut [E]) {
+        match (f, swapped) {
+            (Zip::Add, _) => along_cycle(|x, y| x + y, x, y, z),
+            (Zip::Mul, _) => along_cycle(|x, y| x * y, x, y, z),
+            (Zip::Sub, false) => along_cycle(|x, y| x - y, x, y, z),
+            (Zip::Sub, true) => along_cycle(|x, y| y - x, x, y, z),
+            (Zip::Div, false) => along_cycle(|x, y| x / y, x, y, z),
+            (Zip::Div, true) => along_cycle(|x, y| y / x, x, y, z),
+        }
+    }
+}
+
+kernel! {
+    /// The same, each element of y for a run of this many, and y again and again.
+    fn held<E>(f: Zip, swapped: bool, x: &[E], y: &[E], run: usize, z: &mut [E]) {
+        match (f, swapped) {
+            (Zip::Add, _) => along_runs(|x, y| x + y, x, y, run, z),
+            (Zip::Mul, _) => along_runs(|x, y| x * y, x, y, run, z),
+            (Zip::Sub, false) => along_runs(|x, y| x - y, x, y, run, z),
+            (Zip::Sub, true) => along_runs(|x, y| y - x, x, y, run, z),
+            (Zip::Div, false) => along_runs(|x, y| x / y, x, y, run, z),
+            (Zip::Div, true) => along_runs(|x, y| y / x, x, y, run, z),
+        }
+    }
+}
+
+#[inline(always)]
+fn along_cycle<E: CpuElement>(f: impl Fn(E, E) -> E, x: &[E], y: &[E], z: &mut [E]) {
+    for (z, x) in z.chunks_exact_mut(y.len()).zip(x.chunks_exact(y.len())) {
+        for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+            *z = f(x, y);
+        }
+    }
+}
+
+#[inline(always)]
+fn along_runs<E: CpuElement>(f: impl Fn(E, E) -> E, x: &[E], y: &[E], run: usize, z: &mut [E]) {
+    for ((z, x), &y) in z.chunks_exact_mut(run).zip(x.chunks_exact(run)).zip(y.iter().cycle()) {
+        for (z, &x) in z.iter_mut().zip(x) {
+            *z = f(x, y);
+        }
+    }
 }
