@@ -42,10 +42,12 @@ pub trait Element:
 impl Element for f32 {
     const NAME: &'static str = "f32";
 
+    #[inline]
     fn of(x: f64) -> Self {
         x as f32
     }
 
+    #[inline]
     fn wide(self) -> f64 {
         f64::from(self)
     }
@@ -54,10 +56,12 @@ impl Element for f32 {
 impl Element for f64 {
     const NAME: &'static str = "f64";
 
+    #[inline]
     fn of(x: f64) -> Self {
         x
     }
 
+    #[inline]
     fn wide(self) -> f64 {
         self
     }

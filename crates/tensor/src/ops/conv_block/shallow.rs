@@ -306,52 +306,62 @@ impl Shallow {
     }
 }
 
+/// Adds the products of three registers with three that lie beside each other in `q`; and to the last three sums the
+/// registers themselves.
+#[inline(always)]
+fn add_products<E: CpuElement, const FUSED: bool>(p: [&[E]; 3], q: &[E], sums: &mut [[[E; LANES]; 3]; 4]) {
+    let [p0, p1, p2] = p.map(|p| &p[..LANES]);
+    let q = &q[..LANES + 2];
+    for l in 0..LANES {
+        let p = [p0[l], p1[l], p2[l]];
+        for (i, p) in p.into_iter().enumerate() {
+            sums[i][0][l] = fma::<E, FUSED>(p, q[l], sums[i][0][l]);
+            sums[i][1][l] = fma::<E, FUSED>(p, q[l + 1], sums[i][1][l]);
+            sums[i][2][l] = fma::<E, FUSED>(p, q[l + 2], sums[i][2][l]);
+            sums[3][i][l] += p;
+        }
+    }
+}
+
 kernel! {
     /// Sums over an image's places of the pixels under the kernel, `[taps]`, and of their products two by two, `[taps,
     /// taps]`, those above the diagonal.
     fn patch_sums<E>(padded: &[E], sums: &mut [f64], products: &mut [f64], s: Shallow) {
         let (taps, height, width) = (sums.len(), s.sizes.height, s.sizes.width);
-        let row = |tap: usize, row: usize| &padded[s.offset(tap) + row * s.line..][..width];
-        for a in 0..taps {
-            // a register's worth of each row at a time, the last with zeros
-            let of_row = |i: usize, at: usize| {
-                let mut p = [E::zero(); LANES];
-                let row = &row(a, i)[at..];
-                match row.first_chunk::<LANES>() {
-                    Some(row) => p = *row,
-                    None => p[..row.len()].copy_from_slice(row),
-                }
-                p
-            };
-            // the pixels themselves, and with three taps that lie beside each other
-            let mut sum = 0.0;
-            for b in (a / 3 * 3..taps).step_by(3) {
-                let mut total = [0.0_f64; 3];
-                for first in (0..height).step_by(ROWS) {
-                    let mut lanes = [[E::zero(); LANES]; 3];
-                    let mut ones = [E::zero(); LANES];
-                    for i in first..(first + ROWS).min(height) {
-                        let q = &padded[s.offset(b) + i * s.line..];
-                        for at in (0..width).step_by(LANES) {
-                            let (p, q) = (of_row(i, at), &q[at..at + LANES + 2]);
-                            for l in 0..LANES {
-                                for (t, lanes) in lanes.iter_mut().enumerate() {
-                                    lanes[l] = fma::<E, FUSED>(p[l], q[l + t], lanes[l]);
-                                }
-                                ones[l] += p[l];
+        // three taps that lie beside each other, with three
+        let lines = taps / 3;
+        for (a, b) in (0..lines).flat_map(|a| (a..lines).map(move |b| (3 * a, 3 * b))) {
+            let mut total = [[[0.0_f64; LANES]; 3]; 4];
+            for first in (0..height).step_by(ROWS) {
+                let mut lanes = [[[E::zero(); LANES]; 3]; 4];
+                for row in first..(first + ROWS).min(height) {
+                    let p = &padded[s.offset(a) + row * s.line..][..width + 2];
+                    let q = &padded[s.offset(b) + row * s.line..];
+                    for at in (0..width).step_by(LANES) {
+                        let q = &q[at..at + LANES + 2];
+                        if at + LANES <= width {
+                            let p = &p[at..at + LANES + 2];
+                            add_products::<E, FUSED>([p, &p[1..], &p[2..]], q, &mut lanes);
+                        } else {
+                            // what is not of the row stays zero
+                            let mut rest = [[E::zero(); LANES]; 3];
+                            for (t, rest) in rest.iter_mut().enumerate() {
+                                rest[..width - at].copy_from_slice(&p[at + t..][..width - at]);
                             }
+                            add_products::<E, FUSED>(rest.each_ref().map(|p| &p[..]), q, &mut lanes);
                         }
                     }
-                    for (total, lanes) in total.iter_mut().zip(&lanes) {
-                        *total += lanes.iter().copied().sum::<E>().wide();
-                    }
-                    if b / 3 == a / 3 {
-                        sum += ones.iter().copied().sum::<E>().wide();
-                    }
                 }
-                products[a * taps + b..][..3].copy_from_slice(&total);
+                let pairs = total.as_flattened_mut().iter_mut().zip(lanes.as_flattened());
+                pairs.for_each(|(total, lanes)| {
+                    total.iter_mut().zip(lanes).for_each(|(total, lane)| *total += lane.wide());
+                });
             }
-            sums[a] = sum;
+            let total = total.map(|three| three.map(|lanes| lanes.iter().sum::<f64>()));
+            for i in 0..3 {
+                products[(a + i) * taps + b..][..3].copy_from_slice(&total[i]);
+            }
+            sums[a..a + 3].copy_from_slice(&total[3]);
         }
     }
 }

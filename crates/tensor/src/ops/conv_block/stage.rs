@@ -41,6 +41,20 @@ fn window<E>(y: &[E], (row, col): (usize, usize), (_, width, channels): Image) -
 }
 
 kernel! {
+    /// `max(peak scale + shift, 0)` of each pixel.
+    pub(super) fn alive<E>(peaks: &[E], scale: &[E], shift: &[E], pooled: &mut [E]) {
+        let channels = scale.len();
+        let shift = &shift[..channels];
+        for (pooled, peaks) in pooled.chunks_exact_mut(channels).zip(peaks.chunks_exact(channels)) {
+            for i in 0..channels {
+                let z = fma::<E, FUSED>(peaks[i], scale[i], shift[i]);
+                pooled[i] = if z <= E::zero() { E::zero() } else { z };
+            }
+        }
+    }
+}
+
+kernel! {
     /// `max(y scale + shift, 0)` of each window's largest, and the y that it comes from.
     pub(super) fn pool<E>(
         y: &[E],
