@@ -15,7 +15,7 @@ mod buffer;
 mod element;
 mod ordered;
 pub(crate) mod simd;
-mod transpose;
+pub(crate) mod transpose;
 
 pub use buffer::CpuBuffer;
 pub use element::CpuElement;

@@ -115,7 +115,7 @@ pub(super) fn of_groups<E: CpuElement>(
 /// Batch normalisation as a scale and a shift of each channel in each group.
 pub(super) struct Normal<E> {
     /// `1/sqrt(variance + eps)`
-    r: Vec<E>,
+    pub r: Vec<E>,
     pub scale: Vec<E>,
     pub shift: Vec<E>,
 }

@@ -128,14 +128,9 @@ impl Lowering {
         of_side!(self.side, input_tiles(x, v, self.grid, (first, self.inputs), nothing));
     }
 
-    /// The transposed of [`lower`](Self::lower): adds to images' gradient what comes from that of tiles in V. `spare` is a
-    /// pixel.
+    /// The transposed of [`lower`](Self::lower): adds to images' gradient, which begins as zeros with an image's first tile,
+    /// what comes from that of tiles in V. `spare` is a pixel.
     pub fn add_unlowered<E: CpuElement>(&self, dv: &[E], dx: &mut [E], first: usize, spare: &mut [E]) {
-        let tiles = self.tiles();
-        let count = self.rows(dv.len(), self.inputs);
-        let image = self.grid.height * self.grid.width * self.inputs;
-        // an image's first tile is before the others
-        dx[first.div_ceil(tiles) * image..(first + count).div_ceil(tiles) * image].fill(E::zero());
         of_side!(self.side, add_input_tiles(dv, dx, self.grid, (first, self.inputs), spare));
     }
 

@@ -19,6 +19,7 @@ mod cpu;
 pub(crate) mod cuda;
 mod deep;
 mod lowering;
+mod patches;
 mod products;
 mod shallow;
 mod stage;
@@ -59,9 +60,9 @@ impl BlockSizes {
 pub struct BlockForward<Buffer> {
     /// The result.
     pub pooled: Buffer,
-    /// The convolution's result; of no elements where the backward makes it again.
+    /// The convolution's result, or what else the backward knows it by.
     pub convolved: Buffer,
-    /// For each element of the result, the convolution's element that it comes from.
+    /// For each element of the result, the convolution's element that it comes from, or what else that is known by.
     pub peaks: Buffer,
     /// Mean of each channel in each group, `[groups, outputs]`.
     pub mean: Buffer,

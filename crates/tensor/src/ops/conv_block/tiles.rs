@@ -3,6 +3,7 @@
 //! A tile of m × m results sees n × n pixels, n = m + 2: those under it and one all around. Matrices `[n n, tiles,
 //! channels]` hold its transform, a number in each; after each matrix is a [`GAP`].
 
+use super::stage::larger;
 use super::transforms::{MOST, Tile, tile_of_pixels, tile_of_results, tile_to_pixels, tile_to_results};
 use crate::cpu::simd::{fma, kernel, prefetch_at};
 
@@ -127,8 +128,8 @@ kernel! {
 }
 
 kernel! {
-    /// The transposed of `input_tiles`: adds each tile's `B dV Bᵀ` where its pixels are; `spare` is a pixel that takes
-    /// what would lie outside.
+    /// The transposed of `input_tiles`: adds each tile's `B dV Bᵀ` where its pixels are, which a line's first tile makes
+    /// zeros where no earlier line has. `spare` is a pixel that takes what would lie outside.
     pub(super) fn add_input_tiles<E, const N: usize>(
         dv: &[E],
         dx: &mut [E],
@@ -143,8 +144,16 @@ kernel! {
         assert!(spare.len() >= channels);
         assert!(grid.holds(dx.len(), grid.height * grid.width, channels, first + count));
         let mut lanes = [[E::zero(); LANES]; MOST];
-        let dx = dx.as_mut_ptr();
+        let row_len = grid.width * channels;
         for place in 0..count {
+            let (image, tile) = ((first + place) / grid.tiles(), (first + place) % grid.tiles());
+            if tile.is_multiple_of(grid.columns) {
+                let line = tile / grid.columns * (N - 2);
+                let rows = if line == 0 { 0 } else { line + 1 }..(line + N - 1).min(grid.height);
+                let row = image * grid.height;
+                dx[(row + rows.start.min(rows.end)) * row_len..(row + rows.end) * row_len].fill(E::zero());
+            }
+            let dx = dx.as_mut_ptr();
             let inside = |at: usize| dx.wrapping_add(at);
             let to = grid.places::<_, N>(first + place, [N, N - 2, 1], shape, (inside, spare.as_mut_ptr()));
             for c in (0..channels).step_by(LANES) {
@@ -158,25 +167,17 @@ kernel! {
                     }
                     tile_to_pixels::<E, N, FUSED>(&mut t);
                     for m in 0..N * N {
-                        lanes[m][l] = t[m];
+                        // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
+                        lanes[m][l] = t[m] + unsafe { *to[m].add(c + l) };
                     }
                 }
                 for m in 0..N * N {
-                    // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                    let pixel = unsafe { &mut *to[m].add(c).cast::<Lanes<E>>() };
-                    for l in 0..LANES {
-                        pixel[l] += lanes[m][l];
-                    }
+                    // SAFETY: as above
+                    unsafe { *to[m].add(c).cast::<Lanes<E>>() = lanes[m] };
                 }
             }
         }
     }
-}
-
-/// The larger of `(key, y)` by its key, the first of equals, a NaN being larger than anything.
-#[inline(always)]
-fn larger<E: num_traits::Float>(a: (E, E), b: (E, E)) -> (E, E) {
-    if (b.0 > a.0) | b.0.is_nan() { b } else { a }
 }
 
 kernel! {
