@@ -8,6 +8,11 @@
 //!
 //! All of it is linear in the image and in the kernel, so the backward is made of the transposed steps.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes of several arrays become vector code as they are"
+)]
+
 use super::BlockSizes;
 use super::aligned::Aligned;
 use super::products::{rows_times, transposed_times};

@@ -1,6 +1,11 @@
 //! Statistics of a shallow block's result without the result: of `y = w·p`, p being the pixels under the kernel, the mean is
 //! `w·mean(p)` and the variance `w·cov(p) w`.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes of several arrays become vector code as they are"
+)]
+
 use rayon::prelude::*;
 
 use super::BlockInput;

@@ -3,6 +3,11 @@
 //! A tile of m × m results sees n × n pixels, n = m + 2: those under it and one all around. Matrices `[n n, tiles,
 //! channels]` hold its transform, a number in each; after each matrix is a [`GAP`].
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes of several arrays become vector code as they are"
+)]
+
 use super::stage::larger;
 use super::transforms::{MOST, Tile, tile_of_pixels, tile_of_results, tile_to_pixels, tile_to_results};
 use crate::cpu::simd::{fma, kernel, prefetch_at};
