@@ -10,15 +10,20 @@ pub(crate) fn fma<E: num_traits::Float, const FUSED: bool>(a: E, b: E, c: E) -> 
 /// whether there is such a place does not matter.
 #[inline(always)]
 pub(crate) fn prefetch<E>(from: &[E], ahead: usize) {
+    prefetch_at(from.as_ptr().wrapping_add(ahead));
+}
+
+/// Has the cache line at this address fetched, where there is such an instruction; whether there is such a place does not
+/// matter.
+#[inline(always)]
+pub(crate) fn prefetch_at<E>(place: *const E) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 has the instruction, and it never faults whatever the address
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-            from.as_ptr().wrapping_add(ahead).cast(),
-        );
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, ahead);
+    let _ = place;
 }
 
 /// Instruction sets that kernels are compiled for.
@@ -50,34 +55,36 @@ pub(crate) fn level() -> Level {
 }
 
 /// Defines a kernel: the body is compiled for every [`Level`], with `FUSED` saying whether multiply-add is one
-/// instruction, and the function calls the one that fits the machine.
+/// instruction, and the function calls the one that fits the machine. It may have a size known beforehand, `const N`.
 macro_rules! kernel {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$E:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$E:ident $(, const $N:ident: usize)?>(
+        $($arg:ident: $ty:ty),* $(,)?
+    ) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<$E: $crate::cpu::CpuElement $(, const $N: usize)?>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$E: $crate::cpu::CpuElement, const FUSED: bool>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$E: $crate::cpu::CpuElement, $(const $N: usize,)? const FUSED: bool>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-            fn avx512<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
-                body::<$E, true>($($arg),*)
+            fn avx512<$E: $crate::cpu::CpuElement $(, const $N: usize)?>($($arg: $ty),*) $(-> $ret)? {
+                body::<$E, $($N,)? true>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2<$E: $crate::cpu::CpuElement>($($arg: $ty),*) $(-> $ret)? {
-                body::<$E, true>($($arg),*)
+            fn avx2<$E: $crate::cpu::CpuElement $(, const $N: usize)?>($($arg: $ty),*) $(-> $ret)? {
+                body::<$E, $($N,)? true>($($arg),*)
             }
 
             match $crate::cpu::simd::level() {
                 // SAFETY: `level` has seen that the machine has these instructions
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::simd::Level::Avx512 => unsafe { avx512::<$E $(, $N)?>($($arg),*) },
                 // SAFETY: as above
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::cpu::simd::Level::Baseline => body::<$E, false>($($arg),*),
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2::<$E $(, $N)?>($($arg),*) },
+                $crate::cpu::simd::Level::Baseline => body::<$E, $($N,)? false>($($arg),*),
             }
         }
     };

@@ -1,12 +1,12 @@
-//! A block on the CPU: runs of a fixed number of images in parallel, a few images at a time through all of it while
-//! they are in the cache.
+//! A block on the CPU: runs of a fixed number of images in parallel, [shallow](Shallow) or [deep](Deep); and what both have
+//! in common.
 
 use rayon::prelude::*;
 
-use super::aligned::{Aligned, with_scratch};
-use super::lowering::Lowering;
+use super::channels::{Wide, with_channels, with_kernels};
+use super::deep::Deep;
 use super::shallow::Shallow;
-use super::stage::{moments, pool, pool_only, sums, unpool};
+use super::stage::sums;
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes, ConvBlockKernels, FusedBlock};
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
@@ -23,43 +23,14 @@ impl<E: CpuElement> ConvBlockKernels for Cpu<E> {
 
 impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
     fn forward(&self, block: &BlockInput<'_, CpuBuffer<E>>) -> Result<BlockForward<CpuBuffer<E>>> {
-        let BlockInput { x, groups, sizes, .. } = *block;
-        if let Some(shallow) = Shallow::of(sizes) {
+        if let Some(shallow) = Shallow::of(block.sizes) {
             return Ok(shallow.forward(block));
         }
-        let (plan, channels) = (Plan::of(sizes), sizes.outputs);
-        let u = plan.lowering.lower_kernel(block.weight.as_slice());
-        let mut of_images = CpuBuffer::build(sizes.images * 2 * channels, |_| {});
-        let convolved = CpuBuffer::build(sizes.images * plan.convolved, |convolved| {
-            let runs = convolved
-                .par_chunks_mut(RUN * plan.convolved)
-                .zip(x.as_slice().par_chunks(RUN * plan.input))
-                .zip(of_images.make_mut().par_chunks_mut(RUN * 2 * channels));
-            runs.for_each(|((y, x), of_images)| {
-                plan.convolve(x, u.as_slice(), y);
-                for (y, both) in y.chunks_exact(plan.convolved).zip(of_images.chunks_exact_mut(2 * channels))
-                {
-                    let (mean, squares) = both.split_at_mut(channels);
-                    moments(y, channels, mean, squares);
-                }
-            });
-        });
-        let [mean, variance] = of_groups(of_images.as_slice(), groups, channels, plan.pixels);
-        let normal = Normal::of(&mean, &variance, block);
-        let group_of = group_of_images(groups);
-        let mut peaks = CpuBuffer::build(sizes.images * plan.pooled, |_| {});
-        let pooled = CpuBuffer::build(sizes.images * plan.pooled, |pooled| {
-            let images = pooled
-                .par_chunks_mut(plan.pooled)
-                .zip(peaks.make_mut().par_chunks_mut(plan.pooled))
-                .zip(convolved.as_slice().par_chunks(plan.convolved))
-                .zip(&group_of);
-            images.for_each(|(((pooled, peaks), y), &group)| {
-                let at = group * channels..(group + 1) * channels;
-                pool(y, plan.image, &normal.scale[at.clone()], &normal.shift[at], pooled, peaks);
-            });
-        });
-        Ok(BlockForward { pooled, convolved, peaks, mean: mean.into(), variance: variance.into() })
+        let Some(wide) = Wide::of(block) else { return Ok(Deep::of(block.sizes).forward(block)) };
+        let forward = Deep::of(wide.sizes).forward(&wide.block(block));
+        let [pooled, mean, variance] = [&forward.pooled, &forward.mean, &forward.variance]
+            .map(|x| with_channels(x, [wide.sizes.outputs, block.sizes.outputs], E::zero()));
+        Ok(BlockForward { pooled, mean, variance, ..forward })
     }
 
     fn backward(
@@ -69,51 +40,28 @@ impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
         grad: &CpuBuffer<E>,
         input: bool,
     ) -> Result<BlockGrad<CpuBuffer<E>>> {
-        let BlockInput { x, groups, sizes, .. } = *block;
-        if let Some(shallow) = Shallow::of(sizes) {
+        if let Some(shallow) = Shallow::of(block.sizes) {
             return Ok(shallow.backward(block, forward, grad, input));
         }
-        let (plan, channels) = (Plan::of(sizes), sizes.outputs);
-        let (normal, slopes) = slopes(block, forward, grad);
-        let group_of = group_of_images(groups);
-        let lowering = &plan.lowering;
-        let u = lowering.lower_kernel(block.weight.as_slice());
-        let transposed = input.then(|| lowering.transposed(&u));
-        let mut dx = CpuBuffer::build(if input { sizes.images * plan.input } else { 0 }, |_| {});
-        let runs = sizes.images.div_ceil(RUN);
-        let mut du = CpuBuffer::zeros(runs * lowering.kernel_len());
-        let mut images_dx: Vec<&mut [E]> = match input {
-            true => dx.make_mut().chunks_mut(RUN * plan.input).collect(),
-            false => (0..runs).map(|_| <&mut [E]>::default()).collect(),
+        let Some(wide) = Wide::of(block) else {
+            return Ok(Deep::of(block.sizes).backward(block, forward, grad, input));
         };
-        let work = images_dx
-            .par_iter_mut()
-            .zip(du.make_mut().par_chunks_mut(lowering.kernel_len().max(1)))
-            .zip(x.as_slice().par_chunks(RUN * plan.input))
-            .zip(forward.convolved.as_slice().par_chunks(RUN * plan.convolved))
-            .zip(grad.as_slice().par_chunks(RUN * plan.pooled))
-            .zip(group_of.par_chunks(RUN));
-        work.for_each(|(((((dx, du), x), y), grad), group_of)| {
-            let dy_of = |i: usize, dy: &mut [E]| {
-                let at = group_of[i] * channels..(group_of[i] + 1) * channels;
-                let by = (
-                    &normal.scale[at.clone()],
-                    &normal.shift[at.clone()],
-                    &slopes.slope[at.clone()],
-                    &slopes.offset[at],
-                );
-                let y = &y[i * plan.convolved..][..plan.convolved];
-                unpool(y, plan.image, &grad[i * plan.pooled..][..plan.pooled], by, dy);
-            };
-            plan.gradients(x, dy_of, transposed.as_ref().map(Aligned::as_slice), du, dx);
-        });
-        drop(images_dx);
-        let du = sum_of_runs(du, lowering.kernel_len());
-        let weight = CpuBuffer::build(block.weight.as_slice().len(), |weight| {
-            lowering.raise_kernel(du.as_slice(), weight);
-        });
-        let [gamma, beta] = [slopes.gamma, slopes.beta].map(CpuBuffer::from);
-        Ok(BlockGrad { x: input.then_some(dx), weight, gamma, beta })
+        let (few, many) = (block.sizes, wide.sizes);
+        let widen = |x, fill| with_channels(x, [few.outputs, many.outputs], fill);
+        // the added channels are zeros, of variance 1
+        let of_wide = BlockForward {
+            pooled: CpuBuffer::zeros(0),
+            mean: widen(&forward.mean, E::zero()),
+            variance: widen(&forward.variance, E::one()),
+            ..forward.clone()
+        };
+        let grad = widen(grad, E::zero());
+        let found = Deep::of(many).backward(&wide.block(block), &of_wide, &grad, input);
+        let [gamma, beta] =
+            [&found.gamma, &found.beta].map(|x| with_channels(x, [many.outputs, few.outputs], E::zero()));
+        let x = found.x.map(|x| with_channels(&x, [many.inputs, few.inputs], E::zero()));
+        let weight = with_kernels(&found.weight, [many.inputs, few.inputs], few.outputs);
+        Ok(BlockGrad { x, weight, gamma, beta })
     }
 
     fn by(
@@ -128,112 +76,10 @@ impl<E: CpuElement> FusedBlock<CpuBuffer<E>> for Cpu<E> {
             let [x, weight, scale, shift] = [x, weight, scale, shift].map(CpuBuffer::as_slice);
             return Ok(shallow.by(x, weight, scale, shift));
         }
-        let plan = Plan::of(sizes);
-        let u = plan.lowering.lower_kernel(weight.as_slice());
-        Ok(CpuBuffer::build(sizes.images * plan.pooled, |pooled| {
-            let runs =
-                pooled.par_chunks_mut(RUN * plan.pooled).zip(x.as_slice().par_chunks(RUN * plan.input));
-            runs.for_each(|(pooled, x)| {
-                let count = plan.lowering.together();
-                let chunks = pooled.chunks_mut(count * plan.pooled).zip(x.chunks(count * plan.input));
-                CpuBuffer::build(count * plan.convolved, |y| {
-                    for (pooled, x) in chunks {
-                        let y = &mut y[..x.len() / plan.input * plan.convolved];
-                        plan.convolve(x, u.as_slice(), y);
-                        for (y, pooled) in
-                            y.chunks_exact(plan.convolved).zip(pooled.chunks_exact_mut(plan.pooled))
-                        {
-                            pool_only(y, plan.image, scale.as_slice(), shift.as_slice(), pooled);
-                        }
-                    }
-                });
-            });
-        }))
-    }
-}
-
-/// Sizes of a block's parts, an image's.
-struct Plan {
-    lowering: Lowering,
-    /// Height, width and channels of the convolution's result.
-    image: (usize, usize, usize),
-    /// Pixels of it.
-    pixels: usize,
-    /// Elements of the input.
-    input: usize,
-    /// Elements of the convolution's result.
-    convolved: usize,
-    /// Elements of the block's result.
-    pooled: usize,
-}
-
-impl Plan {
-    fn of(sizes: BlockSizes) -> Self {
-        let BlockSizes { height, width, inputs, outputs, .. } = sizes;
-        Self {
-            lowering: Lowering::of(sizes),
-            image: (height, width, outputs),
-            pixels: height * width,
-            input: height * width * inputs,
-            convolved: height * width * outputs,
-            pooled: (height / 2) * (width / 2) * outputs,
-        }
-    }
-
-    /// Convolves a run of images with the lowered kernel.
-    fn convolve<E: CpuElement>(&self, x: &[E], u: &[E], y: &mut [E]) {
-        let l = &self.lowering;
-        let count = l.together().min(x.len() / self.input);
-        let (v_len, m_len) = (l.matrices * l.rows * l.inner, l.matrices * l.rows * l.outer);
-        with_scratch([l.padded_len(), count * v_len, count * m_len], |[padded, v, m]| {
-            for (x, y) in x.chunks(count * self.input).zip(y.chunks_mut(count * self.convolved)) {
-                let images = x.len() / self.input;
-                let v = &mut v[..images * v_len];
-                for (i, x) in x.chunks_exact(self.input).enumerate() {
-                    l.lower(x, padded, v, i);
-                }
-                let m = &mut m[..images * m_len];
-                l.products(v, u, m);
-                for (i, y) in y.chunks_exact_mut(self.convolved).enumerate() {
-                    l.raise(m, y, i);
-                }
-            }
-        });
-    }
-
-    /// The gradients of a run of images: that of the lowered kernel is added to `du`; those of the images are written to
-    /// `dx` if the kernel's matrices are given `transposed`. `dy_of` writes the gradient of an image's result.
-    fn gradients<E: CpuElement>(
-        &self,
-        x: &[E],
-        dy_of: impl Fn(usize, &mut [E]),
-        transposed: Option<&[E]>,
-        du: &mut [E],
-        dx: &mut [E],
-    ) {
-        let l = &self.lowering;
-        let count = l.together().min(x.len() / self.input);
-        let (v_len, m_len) = (l.matrices * l.rows * l.inner, l.matrices * l.rows * l.outer);
-        let lens = [l.padded_len(), count * v_len, count * m_len, self.convolved];
-        with_scratch(lens, |[padded, v, dm, dy]| {
-            for (chunk, x) in x.chunks(count * self.input).enumerate() {
-                let images = x.len() / self.input;
-                let (v, dm) = (&mut v[..images * v_len], &mut dm[..images * m_len]);
-                for (i, x) in x.chunks_exact(self.input).enumerate() {
-                    l.lower(x, padded, v, i);
-                    dy_of(chunk * count + i, dy);
-                    l.unraise(dy, dm, i);
-                }
-                l.add_kernel_products(v, dm, du);
-                let Some(transposed) = transposed else { continue };
-                // the images have been read
-                l.input_products(dm, transposed, v);
-                let dx = &mut dx[chunk * count * self.input..][..images * self.input];
-                for (i, dx) in dx.chunks_exact_mut(self.input).enumerate() {
-                    l.unlower(v, padded, dx, i);
-                }
-            }
-        });
+        let block = BlockInput { x, weight, gamma: scale, beta: shift, groups: &[], eps: 0.0, sizes };
+        let Some(wide) = Wide::of(&block) else { return Ok(Deep::of(sizes).by(&block)) };
+        let pooled = Deep::of(wide.sizes).by(&wide.block(&block));
+        Ok(with_channels(&pooled, [wide.sizes.outputs, sizes.outputs], E::zero()))
     }
 }
 
@@ -243,7 +89,7 @@ pub(super) fn group_of_images(groups: &[usize]) -> Vec<usize> {
 }
 
 /// Mean and population variance of each channel in each group, from those of images: mean and sum of squares about it.
-fn of_groups<E: CpuElement>(
+pub(super) fn of_groups<E: CpuElement>(
     of_images: &[E],
     groups: &[usize],
     channels: usize,
@@ -269,7 +115,7 @@ fn of_groups<E: CpuElement>(
 /// Batch normalisation as a scale and a shift of each channel in each group.
 pub(super) struct Normal<E> {
     /// `1/sqrt(variance + eps)`
-    r: Vec<E>,
+    pub r: Vec<E>,
     pub scale: Vec<E>,
     pub shift: Vec<E>,
 }

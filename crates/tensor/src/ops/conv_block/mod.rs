@@ -13,13 +13,20 @@ use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, GradMode, Result, Shape, Storage, Tape, Tensor};
 
 mod aligned;
+mod channels;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod deep;
 mod lowering;
+mod patches;
 mod products;
 mod shallow;
 mod stage;
+#[cfg(test)]
+mod tests;
+mod tiles;
+mod transforms;
 
 /// Sizes of a block: `x [images, height, width, inputs]` to `[images, ⌊height/2⌋, ⌊width/2⌋, outputs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +60,9 @@ impl BlockSizes {
 pub struct BlockForward<Buffer> {
     /// The result.
     pub pooled: Buffer,
-    /// The convolution's result; of no elements where the backward makes it again.
+    /// The convolution's result, or what else the backward knows it by.
     pub convolved: Buffer,
-    /// For each element of the result, the convolution's element that it comes from.
+    /// For each element of the result, the convolution's element that it comes from, or what else that is known by.
     pub peaks: Buffer,
     /// Mean of each channel in each group, `[groups, outputs]`.
     pub mean: Buffer,
@@ -314,98 +321,5 @@ impl<B: Backend> Tensor<B> {
             return Err(weight.incompatible(op, wrong, "there must be one number an output channel"));
         }
         Ok(BlockSizes { images, height, width, inputs, outputs })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::with_threads;
-    use crate::testing::{check_error, noise};
-    use crate::{Cpu, Element};
-
-    #[test]
-    fn a_group_sees_nothing_of_another() {
-        let (w, gamma, beta) = (noise([4, 8, 3, 3]), noise([4]), noise([4]));
-        let x = noise([5, 6, 6, 8]);
-        let other = Tensor::concat(&[&x.slice(0, 0, 2).unwrap(), &noise([3, 6, 6, 8])], 0).unwrap();
-        let first = |x: &Tensor<Cpu<f64>>| {
-            x.conv_block(&w, &gamma, &beta, &[2, 3], 1e-5)
-                .unwrap()
-                .0
-                .slice(0, 0, 2)
-                .unwrap()
-                .to_vec()
-                .unwrap()
-        };
-        assert_eq!(first(&x), first(&other));
-        let alone = x.slice(0, 0, 2).unwrap().conv_block(&w, &gamma, &beta, &[2], 1e-5).unwrap().0;
-        assert_eq!(first(&x), alone.to_vec().unwrap());
-    }
-
-    #[test]
-    fn a_nan_shows() {
-        let (w, one, zero) =
-            (noise([3, 2, 3, 3]), noise([3]).scale(0.0).unwrap().shift(1.0).unwrap(), noise([3]));
-        let mut values = noise([2, 4, 4, 2]).to_vec().unwrap();
-        values[5] = f64::NAN;
-        let x = Tensor::from_vec(&Cpu::<f64>::new(), values, [2, 4, 4, 2]).unwrap();
-        for y in
-            [x.conv_block(&w, &one, &zero, &[2], 1e-5).unwrap().0, x.conv_block_by(&w, &one, &zero).unwrap()]
-        {
-            assert!(y.to_vec().unwrap()[..3].iter().all(|y| y.is_nan()), "the first window sees the pixel");
-        }
-    }
-
-    #[test]
-    fn bits_do_not_depend_on_the_number_of_threads() {
-        let run = |threads: usize| {
-            with_threads(threads, || {
-                let single = |shape: Shape| {
-                    let values = noise(shape).to_vec().unwrap().into_iter().map(|x| x as f32).collect();
-                    Array::from_vec(&Cpu::<f32>::new(), values, shape).unwrap()
-                };
-                let tape = Tape::new();
-                let leaves = [[29, 6, 7, 16].into(), [40, 16, 3, 3].into(), [40].into(), [40].into()]
-                    .map(|shape: Shape| tape.leaf(&single(shape)));
-                let [x, w, gamma, beta] = &leaves;
-                let (y, statistics) = x.conv_block(w, gamma, beta, &[9, 20], 1e-5).unwrap();
-                let loss = y.square().unwrap().sum().unwrap();
-                let gradients = crate::grad(&loss, &[x, w, gamma, beta], GradMode::Plain).unwrap();
-                let tensors = gradients.into_iter().flatten().chain([y, statistics.variance.into()]);
-                tensors.flat_map(|t| t.to_vec().unwrap()).map(|x| x.wide().to_bits()).collect::<Vec<_>>()
-            })
-            .unwrap()
-        };
-        assert_eq!(run(1), run(2));
-        assert_eq!(run(1), run(3));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let (w, two) = (noise([2, 1, 3, 3]), noise([2]));
-        let block = |x: &[usize], w, groups: &[usize]| {
-            noise(Shape::new(x).unwrap()).conv_block(w, &two, &two, groups, 1e-5).map(|_| ())
-        };
-        check_error(
-            block(&[2, 4, 4, 1], &w, &[1]),
-            "conv_block: a tensor of shape [2, 4, 4, 1] won't do: groups of [1] images were given: \
-             at least one each, N together",
-        );
-        check_error(
-            block(&[2, 4, 4, 2], &w, &[2]),
-            "conv_block: shapes [2, 4, 4, 2] and [2, 1, 3, 3] don't go together: \
-             the numbers of input channels must be equal",
-        );
-        check_error(
-            block(&[2, 1, 4, 1], &w, &[2]),
-            "conv_block: a tensor of shape [2, 1, 4, 1] won't do: \
-             it needs a channel, and a window of 2 × 2 to pool",
-        );
-        check_error(
-            block(&[2, 4, 4, 1], &noise([3, 1, 3, 3]), &[2]),
-            "conv_block: shapes [3, 1, 3, 3] and [2] don't go together: \
-             there must be one number an output channel",
-        );
     }
 }

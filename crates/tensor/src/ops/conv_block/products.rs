@@ -61,15 +61,21 @@ fn rows_tile<E: CpuElement, const R: usize, const FUSED: bool>(
 kernel! {
     /// `c = a b`: a `[rows, k]`, b `[k, n]`, c `[rows, n]`.
     pub(super) fn rows_times<E>(a: &[E], b: &[E], c: &mut [E], k: usize, n: usize) {
+        let rows = a.len() / k;
         let whole = n / WIDE * WIDE;
         for col in (0..whole).step_by(WIDE) {
-            let mut blocks = a.chunks_exact(TALL * k).zip(c.chunks_exact_mut(TALL * n));
-            for (a, c) in &mut blocks {
-                rows_tile::<E, TALL, FUSED>(a, b, c, (k, n, col));
+            let mut row = 0;
+            while row + TALL <= rows {
+                rows_tile::<E, TALL, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                row += TALL;
             }
-            let done = a.len() / (TALL * k) * TALL;
-            for (a, c) in a[done * k..].chunks_exact(k).zip(c[done * n..].chunks_exact_mut(n)) {
-                rows_tile::<E, 1, FUSED>(a, b, c, (k, n, col));
+            while row + 4 <= rows {
+                rows_tile::<E, 4, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                row += 4;
+            }
+            while row < rows {
+                rows_tile::<E, 1, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                row += 1;
             }
         }
         if whole < n {
@@ -85,16 +91,18 @@ kernel! {
 }
 
 kernel! {
-    /// `c += aᵀ b`: a `[rows, m]`, b `[rows, n]`, c `[m, n]`.
-    pub(super) fn add_transposed<E>(a: &[E], b: &[E], c: &mut [E], m: usize, n: usize) {
+    /// `c = aᵀ b`, added to what was there if `more`: a `[rows, m]`, b `[rows, n]`, c `[m, n]`.
+    pub(super) fn transposed_times<E>(a: &[E], b: &[E], c: &mut [E], m: usize, n: usize, more: bool) {
         let rows = a.len() / m;
         assert!(b.len() >= rows * n && c.len() >= m * n);
         let (tall, whole) = (m / TALL * TALL, n / WIDE * WIDE);
         for col in (0..whole).step_by(WIDE) {
             for first in (0..tall).step_by(TALL) {
                 let mut sums = [[[E::zero(); LANES]; 2]; TALL];
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    sums.as_flattened_mut().copy_from_slice(&c[(first + r) * n + col..][..WIDE]);
+                if more {
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        sums.as_flattened_mut().copy_from_slice(&c[(first + r) * n + col..][..WIDE]);
+                    }
                 }
                 // SAFETY: a has `rows` rows of m, of which TALL follow `first`, and b as many of n, of which WIDE
                 // follow `col`
@@ -110,12 +118,14 @@ kernel! {
         if (tall, whole) == (m, n) {
             return;
         }
+        let from = |i: usize| if i < tall { whole } else { 0 };
+        if !more {
+            c.chunks_exact_mut(n).enumerate().for_each(|(i, c)| c[from(i)..].fill(E::zero()));
+        }
         for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
             for (i, (&x, c)) in a.iter().zip(c.chunks_exact_mut(n)).enumerate() {
-                let from = if i < tall { whole } else { 0 };
-                if from < n {
-                    c[from..].iter_mut().zip(&b[from..]).for_each(|(c, &b)| *c = fma::<E, FUSED>(x, b, *c));
-                }
+                let from = from(i);
+                c[from..].iter_mut().zip(&b[from..]).for_each(|(c, &b)| *c = fma::<E, FUSED>(x, b, *c));
             }
         }
     }

@@ -1,16 +1,19 @@
 //! A block of few input channels, such as an image's one or three.
 //!
-//! Its convolution's result is many times its input, and cheap to make. So it is made two rows at a time, pooled while
-//! they are in the cache, and made again on the way back; nothing of its size is ever stored. Its statistics don't need
-//! it: of `y = w·p`, p being the pixels under the kernel, the mean is `w·mean(p)` and the variance `w·cov(p) w`.
+//! Its convolution's result is many times its input, and cheap to make. So it is made two rows at a time and pooled while
+//! they are in the cache; nothing of its size is ever stored. Its statistics don't need it (see [`Patches`]), nor does the
+//! way back to the kernel. With g the gradient of a window's largest, which is at place k of it, and p the pixels under
+//! the kernel there: batch normalisation takes from g its mean and its part along `y = w·p`, so that the kernel's
+//! gradient is `scale (Σ g p − Σ g mean(p))` less a multiple of `cov(p) w`. All that has to be kept is k.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::aligned::{Aligned, with_scratch};
-use super::cpu::{Normal, RUN, group_of_images, slopes, sum_of_runs};
-use super::stage::{pool, pool_only, unpool};
+use super::cpu::{Normal, RUN, group_of_images};
+use super::patches::Patches;
+use super::stage::{pool, pool_only, unpool, unpool_places};
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes};
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{CpuBuffer, CpuElement};
@@ -26,9 +29,6 @@ const WIDE: usize = 2 * LANES;
 
 /// Places of the kernel.
 const PLACES: usize = 9;
-
-/// Rows whose products are added up before they are widened.
-const ROWS: usize = 8;
 
 /// Sizes of a shallow block.
 #[derive(Clone, Copy, Debug)]
@@ -51,24 +51,40 @@ impl Shallow {
         (sizes.inputs < MANY).then_some(Self { sizes, outer, line, plane })
     }
 
+    #[inline(always)]
+    pub fn height(&self) -> usize {
+        self.sizes.height
+    }
+
+    #[inline(always)]
+    pub fn width(&self) -> usize {
+        self.sizes.width
+    }
+
+    /// Elements of a row of a channel with its border.
+    #[inline(always)]
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// Pixels under the kernel, all channels'.
-    fn taps(&self) -> usize {
+    pub fn taps(&self) -> usize {
         PLACES * self.sizes.inputs
     }
 
     /// Where the pixel under a tap of the kernel lies, from that under its first.
     #[inline(always)]
-    fn offset(&self, tap: usize) -> usize {
+    pub fn offset(&self, tap: usize) -> usize {
         let place = tap % PLACES;
         tap / PLACES * self.plane + place / 3 * self.line + place % 3
     }
 
     /// Elements of a padded image, and of a register behind it, which is read but not used.
-    fn padded_len(&self) -> usize {
+    pub fn padded_len(&self) -> usize {
         self.sizes.inputs * self.plane + LANES
     }
 
-    fn input_len(&self) -> usize {
+    pub fn input_len(&self) -> usize {
         self.sizes.height * self.sizes.width * self.sizes.inputs
     }
 
@@ -95,7 +111,7 @@ impl Shallow {
     }
 
     /// The rows `[row, channel, column]` of an image `[H, W, in]`, with the places of their elements in a padded one.
-    fn spread<E: CpuElement>(&self, x: &[E], padded: &mut [E]) {
+    pub fn spread<E: CpuElement>(&self, x: &[E], padded: &mut [E]) {
         let inputs = self.sizes.inputs;
         for (row, x) in x.chunks_exact(self.sizes.width * inputs).enumerate() {
             for channel in 0..inputs {
@@ -105,87 +121,48 @@ impl Shallow {
         }
     }
 
-    /// Mean and population variance of each channel of the result in each group.
-    fn statistics<E: CpuElement>(&self, block: &BlockInput<'_, CpuBuffer<E>>) -> [Vec<E>; 2] {
-        let taps = self.taps();
-        let of_one = taps * (1 + taps);
-        let mut of_images = vec![0.0_f64; self.sizes.images * of_one];
-        let runs =
-            of_images.par_chunks_mut(RUN * of_one).zip(block.x.as_slice().par_chunks(RUN * self.input_len()));
-        runs.for_each(|(of_images, x)| {
-            with_scratch([self.padded_len()], |[padded]| {
-                padded.fill(E::zero());
-                for (sums, x) in of_images.chunks_exact_mut(of_one).zip(x.chunks_exact(self.input_len())) {
-                    self.spread(x, padded);
-                    let (sums, products) = sums.split_at_mut(taps);
-                    patch_sums(padded, sums, products, *self);
-                }
-            });
-        });
-        let (mut means, mut variances) = (Vec::new(), Vec::new());
-        let mut images = of_images.chunks_exact(of_one);
-        let mut covariance = vec![0.0; taps * taps];
-        for &count in block.groups {
-            let mut total = vec![0.0; of_one];
-            for image in images.by_ref().take(count) {
-                total.iter_mut().zip(image).for_each(|(total, x)| *total += x);
-            }
-            let n = (count * self.sizes.height * self.sizes.width) as f64;
-            total.iter_mut().for_each(|x| *x /= n);
-            let (mean, products) = total.split_at(taps);
-            for a in 0..taps {
-                for b in 0..taps {
-                    covariance[a * taps + b] = products[a.min(b) * taps + a.max(b)] - mean[a] * mean[b];
-                }
-            }
-            for weight in block.weight.as_slice().chunks_exact(taps) {
-                let along = |x: &[f64]| weight.iter().zip(x).map(|(w, x)| w.wide() * x).sum::<f64>();
-                let by_row = covariance.chunks_exact(taps).zip(weight);
-                let variance = by_row.map(|(row, w)| w.wide() * along(row)).sum::<f64>();
-                means.push(E::of(along(mean)));
-                // rounding may leave less than nothing of a constant channel; a NaN stays one
-                variances.push(E::of(if variance < 0.0 { 0.0 } else { variance }));
-            }
-        }
-        [means, variances]
-    }
-
     /// The block as in training.
     pub fn forward<E: CpuElement>(&self, block: &BlockInput<'_, CpuBuffer<E>>) -> BlockForward<CpuBuffer<E>> {
         let BlockSizes { images, width, outputs, .. } = self.sizes;
-        let [mean, variance] = self.statistics(block);
+        let Patches { mean, variance, with_results } = Patches::of(self, block);
         let normal = Normal::of(&mean, &variance, block);
         let group_of = group_of_images(block.groups);
         let w = self.lower_kernel(block.weight.as_slice());
         let (len, row_len) = (self.pooled_len(), self.pooled_row_len());
-        let mut peaks = CpuBuffer::build(images * len, |_| {});
+        // a byte for each element of the result
+        let mut peaks = CpuBuffer::build((images * len).div_ceil(size_of::<E>()), |_| {});
         let pooled = CpuBuffer::build(images * len, |pooled| {
             let runs = pooled
                 .par_chunks_mut(RUN * len)
-                .zip(peaks.make_mut().par_chunks_mut(RUN * len))
+                .zip(bytes_mut(peaks.make_mut()).par_chunks_mut(RUN * len))
                 .zip(block.x.as_slice().par_chunks(RUN * self.input_len()))
                 .zip(group_of.par_chunks(RUN));
-            runs.for_each(|(((pooled, peaks), x), group_of)| {
+            runs.for_each(|(((pooled, places), x), group_of)| {
                 with_scratch([self.padded_len(), 2 * self.row_len()], |[padded, y]| {
                     padded.fill(E::zero());
-                    let images = pooled.chunks_exact_mut(len).zip(peaks.chunks_exact_mut(len));
-                    for (((pooled, peaks), x), group) in
+                    let images = pooled.chunks_exact_mut(len).zip(places.chunks_exact_mut(len));
+                    for (((pooled, places), x), group) in
                         images.zip(x.chunks_exact(self.input_len())).zip(group_of)
                     {
                         let of_group = group * outputs..(group + 1) * outputs;
                         let (scale, shift) = (&normal.scale[of_group.clone()], &normal.shift[of_group]);
                         self.spread(x, padded);
-                        let rows = pooled.chunks_exact_mut(row_len).zip(peaks.chunks_exact_mut(row_len));
-                        for (row, (pooled, peaks)) in rows.enumerate() {
+                        let rows = pooled.chunks_exact_mut(row_len).zip(places.chunks_exact_mut(row_len));
+                        for (row, (pooled, places)) in rows.enumerate() {
                             convolve(padded, w.as_slice(), y, *self, 2 * row..2 * row + 2);
-                            pool(y, (2, width, outputs), scale, shift, pooled, peaks);
+                            pool(y, width, scale, shift, pooled, places);
                         }
                     }
                 });
             });
         });
-        let convolved = CpuBuffer::zeros(0);
-        BlockForward { pooled, convolved, peaks, mean: mean.into(), variance: variance.into() }
+        BlockForward {
+            pooled,
+            convolved: with_results.into(),
+            peaks,
+            mean: mean.into(),
+            variance: variance.into(),
+        }
     }
 
     /// The gradients.
@@ -196,73 +173,124 @@ impl Shallow {
         grad: &CpuBuffer<E>,
         input: bool,
     ) -> BlockGrad<CpuBuffer<E>> {
+        let outputs = self.sizes.outputs;
+        let normal = Normal::of(forward.mean.as_slice(), forward.variance.as_slice(), block);
+        let mut images = self.peak_sums(block.x.as_slice(), forward.peaks.as_slice(), grad.as_slice());
+        let (taps, of_image) = (self.taps(), (self.taps() + 1) * self.outer);
+        let mut weight = vec![0.0; outputs * taps];
+        let (mut gamma, mut beta) = (vec![0.0; outputs], vec![0.0; outputs]);
+        let (mut slope, mut offset) = (Vec::new(), Vec::new());
+        let patches = forward.convolved.as_slice().chunks_exact(Patches::<E>::of_group(taps, outputs));
+        let mut of_images = images.make_mut().chunks_exact(of_image);
+        for ((group, &count), patches) in block.groups.iter().enumerate().zip(patches) {
+            let mut total = vec![0.0; of_image];
+            for image in of_images.by_ref().take(count) {
+                total.iter_mut().zip(image).for_each(|(total, x)| *total += x.wide());
+            }
+            let (mean, with_results) = patches.split_at(taps);
+            let one_by = 1.0 / (count * self.sizes.height * self.sizes.width) as f64;
+            let channels = weight.chunks_exact_mut(taps).zip(block.weight.as_slice().chunks_exact(taps));
+            for (c, ((dw, w), with_result)) in channels.zip(with_results.chunks_exact(taps)).enumerate() {
+                let at = group * outputs + c;
+                let (scale, r) = (normal.scale[at].wide(), normal.r[at].wide());
+                let g = total[taps * self.outer + c];
+                // Σ g (p − mean(p))
+                let about_mean = |tap: usize| total[tap * self.outer + c] - g * mean[tap].wide();
+                let along = r * w.iter().enumerate().map(|(tap, w)| w.wide() * about_mean(tap)).sum::<f64>();
+                for (tap, dw) in dw.iter_mut().enumerate() {
+                    *dw += scale * (about_mean(tap) - r * along * with_result[tap].wide());
+                }
+                gamma[c] += along;
+                beta[c] += g;
+                let by_y = -scale * r * along * one_by;
+                slope.push(E::of(by_y));
+                offset.push(E::of(-scale * g * one_by - by_y * forward.mean.as_slice()[at].wide()));
+            }
+        }
+        let x = input.then(|| self.input_gradient(block, &normal, (&slope, &offset), grad.as_slice()));
+        let [weight, gamma, beta] =
+            [weight, gamma, beta].map(|x| x.into_iter().map(E::of).collect::<Vec<_>>().into());
+        BlockGrad { x, weight, gamma, beta }
+    }
+
+    /// For each image `Σ g p` of each pixel under the kernel, `[taps, outer]`, and `Σ g`, `[outer]`; `peaks` are what forward
+    /// has left.
+    fn peak_sums<E: CpuElement>(&self, x: &[E], peaks: &[E], grad: &[E]) -> CpuBuffer<E> {
+        let BlockSizes { images, width, outputs, .. } = self.sizes;
+        let (len, row_len) = (self.pooled_len(), self.pooled_row_len());
+        let of_taps = self.taps() * self.outer;
+        let mut of_images = CpuBuffer::zeros(images * (of_taps + self.outer));
+        let runs = of_images
+            .make_mut()
+            .par_chunks_mut(RUN * (of_taps + self.outer))
+            .zip(bytes(peaks)[..images * len].par_chunks(RUN * len))
+            .zip(grad.par_chunks(RUN * len))
+            .zip(x.par_chunks(RUN * self.input_len()));
+        runs.for_each(|(((of_images, places), grad), x)| {
+            with_scratch([self.padded_len(), 2 * self.row_len() + WIDE], |[padded, g]| {
+                padded.fill(E::zero());
+                // also where there is no window, at an odd edge
+                g.fill(E::zero());
+                let images = of_images.chunks_exact_mut(of_taps + self.outer);
+                let of_result = places.chunks_exact(len).zip(grad.chunks_exact(len));
+                for ((sums, x), (places, grad)) in images.zip(x.chunks_exact(self.input_len())).zip(of_result)
+                {
+                    self.spread(x, padded);
+                    let (of_taps, once) = sums.split_at_mut(of_taps);
+                    let rows = places.chunks_exact(row_len).zip(grad.chunks_exact(row_len));
+                    for (row, (places, grad)) in rows.enumerate() {
+                        unpool_places(places, grad, width, g, &mut once[..outputs]);
+                        add_kernel_slopes(padded, g, of_taps, *self, 2 * row..2 * row + 2);
+                    }
+                }
+            });
+        });
+        of_images
+    }
+
+    /// The gradient by the images, for which the result is made again. Images are seldom parameters.
+    fn input_gradient<E: CpuElement>(
+        &self,
+        block: &BlockInput<'_, CpuBuffer<E>>,
+        normal: &Normal<E>,
+        (slope, offset): (&[E], &[E]),
+        grad: &[E],
+    ) -> CpuBuffer<E> {
         let BlockSizes { images, height, width, outputs, .. } = self.sizes;
-        let (normal, slopes) = slopes(block, forward, grad);
         let group_of = group_of_images(block.groups);
         let w = self.lower_kernel(block.weight.as_slice());
-        let kernel_len = self.taps() * self.outer;
-        let runs = images.div_ceil(RUN);
-        let mut du = CpuBuffer::zeros(runs * kernel_len);
-        let mut dx = CpuBuffer::build(if input { images * self.input_len() } else { 0 }, |_| {});
-        let mut images_dx: Vec<&mut [E]> = match input {
-            true => dx.make_mut().chunks_mut(RUN * self.input_len()).collect(),
-            false => (0..runs).map(|_| <&mut [E]>::default()).collect(),
-        };
-        let work = images_dx
-            .par_iter_mut()
-            .zip(du.make_mut().par_chunks_mut(kernel_len))
-            .zip(block.x.as_slice().par_chunks(RUN * self.input_len()))
-            .zip(grad.as_slice().par_chunks(RUN * self.pooled_len()))
-            .zip(group_of.par_chunks(RUN));
-        work.for_each(|((((dx, du), x), grad), group_of)| {
-            let slopes_len = if input { self.padded_len() } else { 0 };
-            let lens = [self.padded_len(), 2 * self.row_len(), 2 * self.row_len() + WIDE, slopes_len];
-            with_scratch(lens, |[padded, y, dy, slopes_of_padded]| {
-                padded.fill(E::zero());
-                dy.fill(E::zero());
-                let images = x.chunks_exact(self.input_len()).zip(grad.chunks_exact(self.pooled_len()));
-                for (image, ((x, grad), group)) in images.zip(group_of).enumerate() {
-                    let of = group * outputs..(group + 1) * outputs;
-                    let [scale, shift, slope, offset] =
-                        [&normal.scale, &normal.shift, &slopes.slope, &slopes.offset]
-                            .map(|by| &by[of.clone()]);
-                    self.spread(x, padded);
+        CpuBuffer::build(images * self.input_len(), |dx| {
+            let images = dx
+                .par_chunks_mut(self.input_len())
+                .zip(block.x.as_slice().par_chunks(self.input_len()))
+                .zip(grad.par_chunks(self.pooled_len()))
+                .zip(&group_of);
+            images.for_each(|(((dx, x), grad), group)| {
+                let of = group * outputs..(group + 1) * outputs;
+                let by =
+                    (&normal.scale[of.clone()], &normal.shift[of.clone()], &slope[of.clone()], &offset[of]);
+                let lens = [self.padded_len(), 2 * self.row_len(), 2 * self.row_len(), self.padded_len()];
+                with_scratch(lens, |[padded, y, dy, slopes_of_padded]| {
+                    padded.fill(E::zero());
                     slopes_of_padded.fill(E::zero());
+                    self.spread(x, padded);
                     for first in (0..height).step_by(2) {
                         let rows = first..(first + 2).min(height);
                         let y = &mut y[..rows.len() * self.row_len()];
                         convolve(padded, w.as_slice(), y, *self, rows.clone());
                         let grad = &grad[first / 2 * self.pooled_row_len()..];
-                        unpool(y, (rows.len(), width, outputs), grad, (scale, shift, slope, offset), dy);
-                        add_kernel_slopes(padded, dy, du, *self, rows.clone());
-                        if input {
-                            self.add_input_slopes(dy, w.as_slice(), slopes_of_padded, rows);
-                        }
+                        unpool(y, (rows.len(), width, outputs), grad, by, dy);
+                        self.add_input_slopes(dy, w.as_slice(), slopes_of_padded, rows);
                     }
-                    if input {
-                        self.gather(
-                            slopes_of_padded,
-                            &mut dx[image * self.input_len()..][..self.input_len()],
-                        );
-                    }
-                }
+                    self.gather(slopes_of_padded, dx);
+                });
             });
-        });
-        drop(images_dx);
-        let du = sum_of_runs(du, kernel_len);
-        let weight = CpuBuffer::build(block.weight.as_slice().len(), |weight| {
-            for (out, weight) in weight.chunks_exact_mut(self.taps()).enumerate() {
-                let du = du.as_slice()[out..].iter().step_by(self.outer);
-                weight.iter_mut().zip(du).for_each(|(weight, &du)| *weight = du);
-            }
-        });
-        let [gamma, beta] = [slopes.gamma, slopes.beta].map(CpuBuffer::from);
-        BlockGrad { x: input.then_some(dx), weight, gamma, beta }
+        })
     }
 
     /// The block as in evaluation.
     pub fn by<E: CpuElement>(&self, x: &[E], weight: &[E], scale: &[E], shift: &[E]) -> CpuBuffer<E> {
-        let BlockSizes { images, width, outputs, .. } = self.sizes;
+        let BlockSizes { images, width, .. } = self.sizes;
         let w = self.lower_kernel(weight);
         let len = self.pooled_len();
         CpuBuffer::build(images * len, |pooled| {
@@ -274,7 +302,7 @@ impl Shallow {
                         self.spread(x, padded);
                         for (row, pooled) in pooled.chunks_exact_mut(self.pooled_row_len()).enumerate() {
                             convolve(padded, w.as_slice(), y, *self, 2 * row..2 * row + 2);
-                            pool_only(y, (2, width, outputs), scale, shift, pooled);
+                            pool_only(y, width, scale, shift, pooled);
                         }
                     }
                 });
@@ -282,8 +310,8 @@ impl Shallow {
         })
     }
 
-    /// Adds to a padded image's gradient what comes from that of these rows of its result. Images are seldom
-    /// parameters, so this is as it is written.
+    /// Adds to a padded image's gradient what comes from that of these rows of its result. As it is
+    /// written.
     fn add_input_slopes<E: CpuElement>(&self, dy: &[E], w: &[E], padded: &mut [E], rows: Range<usize>) {
         let BlockSizes { width, outputs, .. } = self.sizes;
         for (i, dy) in dy.chunks_exact(outputs).take(rows.len() * width).enumerate() {
@@ -306,54 +334,16 @@ impl Shallow {
     }
 }
 
-kernel! {
-    /// Sums over an image's places of the pixels under the kernel, `[taps]`, and of their products two by two, `[taps,
-    /// taps]`, those above the diagonal.
-    fn patch_sums<E>(padded: &[E], sums: &mut [f64], products: &mut [f64], s: Shallow) {
-        let (taps, height, width) = (sums.len(), s.sizes.height, s.sizes.width);
-        let row = |tap: usize, row: usize| &padded[s.offset(tap) + row * s.line..][..width];
-        for a in 0..taps {
-            // a register's worth of each row at a time, the last with zeros
-            let of_row = |i: usize, at: usize| {
-                let mut p = [E::zero(); LANES];
-                let row = &row(a, i)[at..];
-                match row.first_chunk::<LANES>() {
-                    Some(row) => p = *row,
-                    None => p[..row.len()].copy_from_slice(row),
-                }
-                p
-            };
-            // the pixels themselves, and with three taps that lie beside each other
-            let mut sum = 0.0;
-            for b in (a / 3 * 3..taps).step_by(3) {
-                let mut total = [0.0_f64; 3];
-                for first in (0..height).step_by(ROWS) {
-                    let mut lanes = [[E::zero(); LANES]; 3];
-                    let mut ones = [E::zero(); LANES];
-                    for i in first..(first + ROWS).min(height) {
-                        let q = &padded[s.offset(b) + i * s.line..];
-                        for at in (0..width).step_by(LANES) {
-                            let (p, q) = (of_row(i, at), &q[at..at + LANES + 2]);
-                            for l in 0..LANES {
-                                for (t, lanes) in lanes.iter_mut().enumerate() {
-                                    lanes[l] = fma::<E, FUSED>(p[l], q[l + t], lanes[l]);
-                                }
-                                ones[l] += p[l];
-                            }
-                        }
-                    }
-                    for (total, lanes) in total.iter_mut().zip(&lanes) {
-                        *total += lanes.iter().copied().sum::<E>().wide();
-                    }
-                    if b / 3 == a / 3 {
-                        sum += ones.iter().copied().sum::<E>().wide();
-                    }
-                }
-                products[a * taps + b..][..3].copy_from_slice(&total);
-            }
-            sums[a] = sum;
-        }
-    }
+/// What numbers are made of. Whatever is written there, they are numbers.
+fn bytes_mut<E: CpuElement>(values: &mut [E]) -> &mut [u8] {
+    // SAFETY: E is f32 or f64, which have no padding and for which all bits are values; a byte may lie anywhere
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
+/// What numbers are made of.
+fn bytes<E: CpuElement>(values: &[E]) -> &[u8] {
+    // SAFETY: as above
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 /// The results at `R` places beside each other, `WIDE` channels.

@@ -1,6 +1,10 @@
 //! What follows a block's convolution: batch normalisation, ReLU and max-pooling, over channels-last images.
 
+use crate::cpu::CpuElement;
 use crate::cpu::simd::{fma, kernel};
+
+/// Elements of a register, for f32 and the widest instruction set.
+const LANES: usize = 16;
 
 /// Height, width and channels of an image.
 pub(super) type Image = (usize, usize, usize);
@@ -26,9 +30,9 @@ kernel! {
     }
 }
 
-/// The larger of `(z, y)` by z, the first of equals, a NaN being larger than anything.
+/// The larger of two by the first number, the first of equals, a NaN being larger than anything.
 #[inline(always)]
-fn larger<E: num_traits::Float>(a: (E, E), b: (E, E)) -> (E, E) {
+pub(super) fn larger<E: num_traits::Float, T>(a: (E, T), b: (E, T)) -> (E, T) {
     if (b.0 > a.0) | b.0.is_nan() { b } else { a }
 }
 
@@ -41,56 +45,153 @@ fn window<E>(y: &[E], (row, col): (usize, usize), (_, width, channels): Image) -
 }
 
 kernel! {
-    /// `max(y scale + shift, 0)` of each window's largest, and the y that it comes from.
-    pub(super) fn pool<E>(
-        y: &[E],
-        image: Image,
-        scale: &[E],
-        shift: &[E],
-        pooled: &mut [E],
-        peaks: &mut [E],
-    ) {
-        let (height, width, channels) = image;
-        let (scale, shift) = (&scale[..channels], &shift[..channels]);
-        let mut out = 0;
-        for row in 0..height / 2 {
-            for col in 0..width / 2 {
-                let [a, b, c, d] = window(y, (row, col), image);
-                let pooled = &mut pooled[out..out + channels];
-                let peaks = &mut peaks[out..out + channels];
-                for i in 0..channels {
-                    let seen = |y: E| (fma::<E, FUSED>(y, scale[i], shift[i]), y);
-                    let upper = larger(seen(a[i]), seen(b[i]));
-                    let lower = larger(seen(c[i]), seen(d[i]));
-                    let (z, y) = larger(upper, lower);
-                    pooled[i] = if z <= E::zero() { E::zero() } else { z };
-                    peaks[i] = y;
-                }
-                out += channels;
+    /// `max(peak scale + shift, 0)` of each pixel.
+    pub(super) fn alive<E>(peaks: &[E], scale: &[E], shift: &[E], pooled: &mut [E]) {
+        let channels = scale.len();
+        let shift = &shift[..channels];
+        for (pooled, peaks) in pooled.chunks_exact_mut(channels).zip(peaks.chunks_exact(channels)) {
+            for i in 0..channels {
+                let z = fma::<E, FUSED>(peaks[i], scale[i], shift[i]);
+                pooled[i] = if z <= E::zero() { E::zero() } else { z };
             }
         }
     }
 }
 
+/// [`pool`] of `n` channels of a window.
+#[inline(always)]
+fn pool_window<E: CpuElement, const FUSED: bool>(
+    n: usize,
+    window: [&[E]; 4],
+    (scale, shift): (&[E], &[E]),
+    pooled: &mut [E],
+    places: &mut [u8],
+) {
+    let [a, b, c, d] = window.map(|y| &y[..n]);
+    let (scale, shift) = (&scale[..n], &shift[..n]);
+    let (pooled, places) = (&mut pooled[..n], &mut places[..n]);
+    for i in 0..n {
+        let seen = |y: E, place: i32| (fma::<E, FUSED>(y, scale[i], shift[i]), place);
+        let upper = larger(seen(a[i], 1), seen(b[i], 2));
+        let lower = larger(seen(c[i], 4), seen(d[i], 8));
+        let (z, place) = larger(upper, lower);
+        pooled[i] = if z <= E::zero() { E::zero() } else { z };
+        places[i] = if z > E::zero() { place as u8 } else { 0 };
+    }
+}
+
 kernel! {
-    /// `max(y scale + shift, 0)` of each window's largest.
-    pub(super) fn pool_only<E>(y: &[E], image: Image, scale: &[E], shift: &[E], pooled: &mut [E]) {
-        let (height, width, channels) = image;
-        let (scale, shift) = (&scale[..channels], &shift[..channels]);
-        let mut out = 0;
-        for row in 0..height / 2 {
-            for col in 0..width / 2 {
-                let [a, b, c, d] = window(y, (row, col), image);
-                let pooled = &mut pooled[out..out + channels];
-                for i in 0..channels {
-                    let seen = |y: E| (fma::<E, FUSED>(y, scale[i], shift[i]), y);
-                    let upper = larger(seen(a[i]), seen(b[i]));
-                    let lower = larger(seen(c[i]), seen(d[i]));
-                    let (z, _) = larger(upper, lower);
-                    pooled[i] = if z <= E::zero() { E::zero() } else { z };
-                }
-                out += channels;
+    /// `max(y scale + shift, 0)` of each window's largest in two rows, and which of the four that is, 1, 2, 4 or 8; 0 if it
+    /// is not alive.
+    pub(super) fn pool<E>(
+        y: &[E],
+        width: usize,
+        scale: &[E],
+        shift: &[E],
+        pooled: &mut [E],
+        places: &mut [u8],
+    ) {
+        let channels = scale.len();
+        let whole = channels / LANES * LANES;
+        for col in 0..width / 2 {
+            let window = window(y, (0, col), (2, width, channels));
+            let (pooled, places) =
+                (&mut pooled[col * channels..][..channels], &mut places[col * channels..][..channels]);
+            for c in (0..whole).step_by(LANES) {
+                let by = (&scale[c..], &shift[c..]);
+                let (pooled, places) = (&mut pooled[c..], &mut places[c..]);
+                pool_window::<E, FUSED>(LANES, window.map(|y| &y[c..]), by, pooled, places);
             }
+            let by = (&scale[whole..], &shift[whole..]);
+            let (pooled, places) = (&mut pooled[whole..], &mut places[whole..]);
+            pool_window::<E, FUSED>(channels - whole, window.map(|y| &y[whole..]), by, pooled, places);
+        }
+    }
+}
+
+/// [`unpool_places`] of `n` channels of a window.
+#[inline(always)]
+fn unpool_window<E: CpuElement>(
+    n: usize,
+    (places, grad): (&[u8], &[E]),
+    window: [&mut [E]; 4],
+    sum: &mut [E],
+) {
+    let [a, b, c, d] = window.map(|g| &mut g[..n]);
+    let (places, grad, sum) = (&places[..n], &grad[..n], &mut sum[..n]);
+    for i in 0..n {
+        let (place, grad) = (i32::from(places[i]), grad[i]);
+        let at = |bit: i32| if place & bit != 0 { grad } else { E::zero() };
+        let here = [at(1), at(2), at(4), at(8)];
+        a[i] = here[0];
+        b[i] = here[1];
+        c[i] = here[2];
+        d[i] = here[3];
+        sum[i] += (here[0] + here[1]) + (here[2] + here[3]);
+    }
+}
+
+kernel! {
+    /// The transposed of `pool`, without the scale: two rows of `grad` at the place in each window that it is of, and 0
+    /// elsewhere; nothing is written outside of windows. Adds all of it to `sum`.
+    pub(super) fn unpool_places<E>(places: &[u8], grad: &[E], width: usize, g: &mut [E], sum: &mut [E]) {
+        let channels = sum.len();
+        let whole = channels / LANES * LANES;
+        let (upper, lower) = g.split_at_mut(width * channels);
+        for col in 0..width / 2 {
+            let places = &places[col * channels..][..channels];
+            let grad = &grad[col * channels..][..channels];
+            let (a, b) = upper[2 * col * channels..][..2 * channels].split_at_mut(channels);
+            let (c, d) = lower[2 * col * channels..][..2 * channels].split_at_mut(channels);
+            for i in (0..whole).step_by(LANES) {
+                // into registers first: four places of one buffer are nothing that the compiler tells apart
+                let mut lanes = [[E::zero(); LANES]; 4];
+                let of_lanes = lanes.each_mut().map(|lanes| &mut lanes[..]);
+                unpool_window::<E>(LANES, (&places[i..], &grad[i..]), of_lanes, &mut sum[i..]);
+                let window = [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().zip(&lanes);
+                window.for_each(|(g, lanes)| g[i..i + LANES].copy_from_slice(lanes));
+            }
+            let window = [a, b, c, d].map(|g| &mut g[whole..]);
+            let of_rest = (&places[whole..], &grad[whole..]);
+            unpool_window::<E>(channels - whole, of_rest, window, &mut sum[whole..]);
+        }
+    }
+}
+
+/// [`pool_only`] of `n` channels of a window.
+#[inline(always)]
+fn pool_window_only<E: CpuElement, const FUSED: bool>(
+    n: usize,
+    window: [&[E]; 4],
+    (scale, shift): (&[E], &[E]),
+    pooled: &mut [E],
+) {
+    let [a, b, c, d] = window.map(|y| &y[..n]);
+    let (scale, shift, pooled) = (&scale[..n], &shift[..n], &mut pooled[..n]);
+    for i in 0..n {
+        let seen = |y: E| (fma::<E, FUSED>(y, scale[i], shift[i]), ());
+        let upper = larger(seen(a[i]), seen(b[i]));
+        let lower = larger(seen(c[i]), seen(d[i]));
+        let (z, ()) = larger(upper, lower);
+        pooled[i] = if z <= E::zero() { E::zero() } else { z };
+    }
+}
+
+kernel! {
+    /// `max(y scale + shift, 0)` of each window's largest in two rows.
+    pub(super) fn pool_only<E>(y: &[E], width: usize, scale: &[E], shift: &[E], pooled: &mut [E]) {
+        let channels = scale.len();
+        let whole = channels / LANES * LANES;
+        for col in 0..width / 2 {
+            let window = window(y, (0, col), (2, width, channels));
+            let pooled = &mut pooled[col * channels..][..channels];
+            for c in (0..whole).step_by(LANES) {
+                let by = (&scale[c..], &shift[c..]);
+                pool_window_only::<E, FUSED>(LANES, window.map(|y| &y[c..]), by, &mut pooled[c..]);
+            }
+            let by = (&scale[whole..], &shift[whole..]);
+            let (window, pooled) = (window.map(|y| &y[whole..]), &mut pooled[whole..]);
+            pool_window_only::<E, FUSED>(channels - whole, window, by, pooled);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Moving elements on the CPU.
 
 use super::LayoutKernels;
+use crate::cpu::transpose::transpose;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement, view};
 use crate::{Result, Shape};
 
@@ -16,6 +17,12 @@ impl<E: CpuElement> LayoutKernels for Cpu<E> {
                 for (out, run) in out.chunks_exact_mut(run).zip(runs.rows()) {
                     out.copy_from_slice(run.to_slice().expect("the last axis has kept its place"));
                 }
+            }));
+        }
+        if let Some((rows, cols)) = turned(shape, order) {
+            return Ok(CpuBuffer::build(shape.len(), |out| {
+                let matrices = out.chunks_exact_mut(rows * cols).zip(x.as_slice().chunks_exact(rows * cols));
+                matrices.for_each(|(out, x)| transpose(x, out, rows, cols));
             }));
         }
         let x = view(x.as_slice(), shape).permuted_axes(order);
@@ -73,4 +80,15 @@ impl<E: CpuElement> LayoutKernels for Cpu<E> {
             }
         }))
     }
+}
+
+/// Rows and columns of the matrices to transpose, where the first axes stay and the others change places as two runs,
+/// such as images' channels and pixels.
+fn turned(shape: &Shape, order: &[usize]) -> Option<(usize, usize)> {
+    let kept = order.iter().enumerate().take_while(|(to, from)| to == *from).count();
+    let others = order.len() - kept;
+    let turn = *order.get(kept)? - kept;
+    let turns = order[kept..].iter().enumerate().all(|(to, &from)| from == kept + (to + turn) % others);
+    let [rows, cols] = [kept..kept + turn, kept + turn..order.len()].map(|axes| shape[axes].iter().product());
+    (turns && rows * cols > 0).then_some((rows, cols))
 }
