@@ -7,48 +7,37 @@ use std::sync::{PoisonError, RwLock};
 use plastica_tensor::{Backend, Cpu};
 
 use crate::{LayerSizes, PlasticityRule, Result, Rule, RuleError};
+use devices::OnDevices;
 
 /// Names of a plastic layer's parameters that are not the rule's.
 const TAKEN: [&str; 5] = ["weight", "bias", "alpha", "beta", "log_bound"];
 
-/// A rule that computes wherever a model may: on every backend of `plastica-tensor`. A rule that is written for any
-/// backend is one.
-#[cfg(not(feature = "cuda"))]
+/// A rule that computes wherever a model may: on every backend of `plastica-tensor` that this build has. A rule that is
+/// written for any backend is one.
 pub trait OwnRule:
-    PlasticityRule<Cpu<f32>> + PlasticityRule<Cpu<f64>> + Clone + Send + Sync + 'static
+    PlasticityRule<Cpu<f32>> + PlasticityRule<Cpu<f64>> + OnDevices + Clone + Send + Sync + 'static
 {
 }
 
-#[cfg(not(feature = "cuda"))]
 impl<R> OwnRule for R where
-    R: PlasticityRule<Cpu<f32>> + PlasticityRule<Cpu<f64>> + Clone + Send + Sync + 'static
+    R: PlasticityRule<Cpu<f32>> + PlasticityRule<Cpu<f64>> + OnDevices + Clone + Send + Sync + 'static
 {
 }
 
-/// A rule that computes wherever a model may: on every backend of `plastica-tensor`. A rule that is written for any
-/// backend is one.
-#[cfg(feature = "cuda")]
-pub trait OwnRule:
-    PlasticityRule<Cpu<f32>>
-    + PlasticityRule<Cpu<f64>>
-    + PlasticityRule<plastica_tensor::Cuda>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
+/// What the build's features add to [`OwnRule`].
+#[cfg(not(feature = "cuda"))]
+mod devices {
+    pub trait OnDevices {}
+    impl<R> OnDevices for R {}
 }
 
 #[cfg(feature = "cuda")]
-impl<R> OwnRule for R where
-    R: PlasticityRule<Cpu<f32>>
-        + PlasticityRule<Cpu<f64>>
-        + PlasticityRule<plastica_tensor::Cuda>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+mod devices {
+    use crate::PlasticityRule;
+    use plastica_tensor::Cuda;
+
+    pub trait OnDevices: PlasticityRule<Cuda> {}
+    impl<R: PlasticityRule<Cuda>> OnDevices for R {}
 }
 
 /// Makes the rule for one backend.
