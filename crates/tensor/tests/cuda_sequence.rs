@@ -254,6 +254,26 @@ fn fast_weights_along_sequences() {
     check!("by as many changes as there can be", &full, |x| trajectory(x, 0.2, None, true));
 }
 
+/// Units of half precision take numbers that it has no room for, large and small.
+#[test]
+fn fast_weights_of_large_and_small_numbers() {
+    for (batch, steps, out, inp) in [(3, 5, 33, 70), (2, 4, 256, 128), (2, 4, 128, 256)] {
+        let inputs: [&[usize]; 5] =
+            [&[out, inp], &[out], &[batch, steps, inp], &[batch, out], &[batch, steps]];
+        check!("by changes, of a large α", &inputs, |x| {
+            let [alpha, beta, inputs, slow, gates] = x else { unreachable!("five inputs") };
+            let scaled = [alpha.scale(3e5)?, beta.clone(), inputs.scale(3e-4)?, slow.clone(), gates.clone()];
+            trajectory(&scaled, 0.2, Some(0.2), true)
+        });
+        check!("by changes, of a small α", &inputs, |x| {
+            let [alpha, beta, inputs, slow, gates] = x else { unreachable!("five inputs") };
+            let scaled =
+                [alpha.scale(3e-7)?, beta.clone(), inputs.scale(300.0)?, slow.clone(), gates.clone()];
+            trajectory(&scaled, 0.2, Some(0.2), true)
+        });
+    }
+}
+
 /// Many reads after two changes, of a sequence of a length that is known or not.
 fn many_reads<B: Backend>(x: &[Tensor<B>], steps: Option<usize>, reads: u32) -> Result<Vec<Tensor<B>>> {
     let mut fast = FastTrajectory::new(x[0].backend(), 3, 6, 8, steps).with_rates_up_to(Some(0.5));

@@ -23,6 +23,7 @@ const SOURCE: &str = concat!(
     include_str!("../ops/convolution/kernels.cu"),
     include_str!("../ops/fast/kernels.cu"),
     include_str!("../ops/fast/changes.cu"),
+    include_str!("../ops/fast/sweeps.cu"),
     include_str!("../ops/history/kernels.cu"),
     include_str!("../ops/indexing/kernels.cu"),
     include_str!("../ops/layer_norm/kernels.cu"),

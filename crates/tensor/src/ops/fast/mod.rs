@@ -30,7 +30,7 @@ mod recorded;
 mod trajectory;
 mod walks;
 
-pub use by_changes::ByChanges;
+pub use by_changes::{ByChanges, Prepared};
 pub use trajectory::FastTrajectory;
 use trajectory::HeldTerm;
 

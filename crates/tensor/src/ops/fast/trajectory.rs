@@ -28,6 +28,8 @@ pub(super) struct Path<B: Backend> {
     pub(super) backend: B,
     pub(super) sizes: FastSizes,
     plastic: Option<(Array<B>, Array<B>)>,
+    /// α for products, where F is not formed.
+    pub(super) prepared: Option<B::Buffer>,
     /// F and c before the first change, `None` for zero.
     pub(super) start: Option<Pair<B>>,
     /// F and c after `version` changes.
@@ -38,8 +40,6 @@ pub(super) struct Path<B: Backend> {
     pub(super) carried: usize,
     /// ‖F‖² `[batch]` after each change, as they are carried out for the first time, until taken.
     pub(super) norms: Vec<Array<B>>,
-    /// The last one taken while F was not formed.
-    pub(super) last_norm: Option<Array<B>>,
     /// How long the sequence will be, if that is known.
     pub(super) steps: Option<usize>,
     /// Copies of F and c, by version.
@@ -136,13 +136,13 @@ impl<B: Backend> FastTrajectory<B> {
             backend: backend.clone(),
             sizes,
             plastic: None,
+            prepared: None,
             fast: start.clone(),
             start,
             version: 0,
             changes: Vec::new(),
             carried: 0,
             norms: Vec::new(),
-            last_norm: None,
             steps: None,
             copies: Vec::new(),
             replayed: None,
@@ -241,6 +241,7 @@ impl<B: Backend> FastTrajectory<B> {
         let index = path.changes.len();
         if index == 0 {
             path.plastic = Some((alpha.array.clone(), beta.array.clone()));
+            path.prepared = None;
         }
         let largest = match (path.backend.largest_rate(&eta.array.buffer)?, path.largest_rate) {
             (Some(largest), _) => largest.wide(),
