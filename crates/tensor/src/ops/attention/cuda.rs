@@ -69,14 +69,7 @@ impl AttentionKernels for Cuda {
     }
 
     fn read_cache(&self, pair: &Pair, start: usize, steps: usize, sizes: CacheSizes) -> Result<CudaBuffer> {
-        let len = sizes.batch * sizes.width() * steps;
-        self.build(3 * len, |qkv| {
-            let (keys, values) = (pair.keys.slice(), pair.values.slice());
-            let (from, count) = (start as u32, steps as u32);
-            let arguments = (qkv, keys, values, from, count, len as u32, Heads::of(sizes, &(0..0)));
-            // SAFETY: the opposite of write_cache; it writes zeros for q, and thus all of `qkv`
-            unsafe { self.launch("read_cache", elements(len), arguments) }
-        })
+        self.read_cache_onto(pair, None, start, steps, sizes)
     }
 
     fn copy_cache(&self, cache: &CudaBuffer, seen: Range<usize>, sizes: CacheSizes) -> Result<CudaBuffer> {
@@ -155,6 +148,26 @@ impl AttentionKernels for Cuda {
 }
 
 impl Cuda {
+    /// Steps of a cache as rows of qkv, zero for q, added to what was before.
+    pub(crate) fn read_cache_onto(
+        &self,
+        pair: &Pair,
+        before: Option<&CudaBuffer>,
+        start: usize,
+        steps: usize,
+        sizes: CacheSizes,
+    ) -> Result<CudaBuffer> {
+        let (len, before) = (sizes.batch * sizes.width() * steps, before.map_or(0, CudaBuffer::address));
+        self.build(3 * len, |qkv| {
+            let (keys, values) = (pair.keys.slice(), pair.values.slice());
+            let (from, count) = (start as u32, steps as u32);
+            let arguments = (qkv, keys, values, before, from, count, len as u32, Heads::of(sizes, &(0..0)));
+            // SAFETY: the opposite of write_cache, read_cache(qkv, keys, values, before, start, steps, len, sizes); it writes q too,
+            // and thus all of `qkv`, and reads as many elements of what was before
+            unsafe { self.launch("read_cache", elements(len), arguments) }
+        })
+    }
+
     /// The steps `seen` of keys or of values, then zeros until `capacity`.
     fn resized_cache(
         &self,

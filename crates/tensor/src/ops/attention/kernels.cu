@@ -107,14 +107,17 @@ extern "C" __global__ void write_cache(
     values[at.x] = qkv[at.y + s.heads * s.n];
 }
 
+// The opposite, zero for q, added to what was before, if anything.
 extern "C" __global__ void read_cache(
-    float* qkv, const float* keys, const float* values, unsigned start, unsigned steps, unsigned len, Heads s) {
+    float* qkv, const float* keys, const float* values, const float* before, unsigned start, unsigned steps,
+    unsigned len, Heads s) {
     unsigned i = element();
     if (i >= len) return;
     uint2 at = cached(i, start, steps, s);
-    qkv[at.y - s.heads * s.n] = 0.0f;
-    qkv[at.y] = keys[at.x];
-    qkv[at.y + s.heads * s.n] = values[at.x];
+    unsigned q = at.y - s.heads * s.n, v = at.y + s.heads * s.n;
+    qkv[q] = before ? before[q] : 0.0f;
+    qkv[at.y] = before ? before[at.y] + keys[at.x] : keys[at.x];
+    qkv[v] = before ? before[v] + values[at.x] : values[at.x];
 }
 
 extern "C" __global__ void add_to_cache(float* cache, const float* x, unsigned len, Heads s) {

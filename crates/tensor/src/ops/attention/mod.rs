@@ -277,7 +277,11 @@ impl<B: Backend> Op<B> for Extend<B> {
             let Some((_, back)) = &memory.back else {
                 return Err(TensorError::Untracked { what: "a way back" });
             };
-            let buffer = memory.backend.read_cache(back, self.start, self.steps, memory.sizes)?;
+            let (start, steps, sizes) = (self.start, self.steps, memory.sizes);
+            let buffer = match (r.onto(), r.take_sum(0)) {
+                (Some(kernels), Some(before)) => kernels.read_cache(back, &before, start, steps, sizes)?,
+                _ => memory.backend.read_cache(back, start, steps, sizes)?,
+            };
             Ok(Tensor::from(Array::new(&memory.backend, buffer, r.inputs[0].shape())))
         })?;
         Ok(smallvec![qkv, dummy(&memory.backend, earlier)?])

@@ -209,7 +209,7 @@ impl ByChanges<CudaBuffer> for Cuda {
         };
         let along = mixed("fast_mix", change.q, [out, inp], false)?;
         let across = mixed("fast_mix_transposed", change.p, [inp, out], true)?;
-        self.end_credit(inner, along, &across, 1, change, sizes)
+        self.end_credit(inner, None, along, &across, 1, change, sizes)
     }
 
     fn credit_by_plastic(

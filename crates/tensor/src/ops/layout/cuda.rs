@@ -44,13 +44,7 @@ impl LayoutKernels for Cuda {
         start: usize,
         len: usize,
     ) -> Result<CudaBuffer> {
-        let total = outer * stride;
-        self.build(total, |out| {
-            let arguments = (out, x.slice(), stride as u32, start as u32, len as u32, total as u32);
-            // SAFETY: pad(out, x, stride, start, len, total) writes `total` elements, as many as `out` has, and
-            // reads `len` for each `stride` of them, as many as `x` has
-            unsafe { self.launch("pad", elements(total), arguments) }
-        })
+        self.pad_onto(x, None, [outer, stride, start, len])
     }
 
     fn concat(&self, parts: &[(&CudaBuffer, usize)], outer: usize) -> Result<CudaBuffer> {
@@ -75,6 +69,22 @@ impl LayoutKernels for Cuda {
 }
 
 impl Cuda {
+    /// `outer` runs of `stride` elements of what was before, or zeros, with `len` of x added from `start` on.
+    pub(crate) fn pad_onto(
+        &self,
+        x: &CudaBuffer,
+        before: Option<&CudaBuffer>,
+        [outer, stride, start, len]: [usize; 4],
+    ) -> Result<CudaBuffer> {
+        let (total, before) = (outer * stride, before.map_or(0, CudaBuffer::address));
+        self.build(total, |out| {
+            let arguments = (out, x.slice(), before, stride as u32, start as u32, len as u32, total as u32);
+            // SAFETY: pad(out, x, before, stride, start, len, total) writes `total` elements, as many as `out` and what was
+            // before have, and reads `len` for each `stride` of them, as many as `x` has
+            unsafe { self.launch("pad", elements(total), arguments) }
+        })
+    }
+
     /// `len` elements of `x`, read along `walk`, which must stay inside of it.
     pub(crate) fn copy_strided(&self, x: &CudaBuffer, walk: Strided<1>, len: usize) -> Result<CudaBuffer> {
         self.build(len, |out| {

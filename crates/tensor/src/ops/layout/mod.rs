@@ -92,7 +92,16 @@ impl<B: Backend> Op<B> for Slice {
     }
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
-        let len = r.inputs[0].shape()[self.axis];
+        let whole = r.inputs[0].shape();
+        let len = whole[self.axis];
+        if let Some(kernels) = r.onto()
+            && let Some(before) = r.take_sum(0)
+        {
+            let (outer, inner) = (whole[..self.axis].iter().product(), whole.stride(self.axis));
+            let (start, run) = (self.start * inner, grad.shape()[self.axis] * inner);
+            let sum = kernels.pad(&grad.array.buffer, &before, outer, len * inner, start, run)?;
+            return Ok(smallvec![Some(Array::new(grad.backend(), sum, whole).into())]);
+        }
         Ok(smallvec![Some(grad.pad(self.axis, self.start, len)?)])
     }
 }
