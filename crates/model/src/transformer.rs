@@ -24,7 +24,7 @@ mod state;
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plastic, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
-use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad_along};
 
 use crate::noise::{BlockNoise, Site};
 use crate::{
@@ -517,21 +517,22 @@ impl<B: Backend> PlasticTransformer<B> {
         Ok((raw, modulation))
     }
 
-    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step, g being all gates.
+    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step, g being all gates. Its
+    /// derivative by `[outputs; aux; g]` is `2 Rᵀ R [outputs; aux; g] / n`, n their number.
     ///
     /// Episodes are apart, so the gradient of their losses' sum holds each one's own. Everything recorded before
     /// this step's first plastic output is a constant to it: earlier steps' keys and values, the fast weights.
     fn add_internal_gradients(&self, raw: &Tensor<B>, traces: &mut [LayerTrace<B>]) -> Result<()> {
         let Some(r) = &self.internal_proj else { return Ok(()) };
         let (o, g) = (self.config.output_dim, self.config.gate_count());
-        let (outputs, gates, aux) =
-            (raw.slice(1, 0, o)?, raw.slice(1, o, g)?, raw.slice(1, o + g, self.config.aux_dim)?);
-        let loss = Tensor::concat(&[&outputs, &aux, &gates], 1)?.matmul_transposed(r, false, true)?;
-        let loss = loss.square()?.sum()?.scale(1.0 / self.config.head_dim() as f64)?;
+        let aux = self.config.aux_dim;
+        let projected = raw.swap(o, [g, aux])?.matmul_transposed(r, false, true)?;
+        let by_projected = projected.scale(2.0 / self.config.head_dim() as f64)?;
+        let by_raw = by_projected.matmul(r)?.swap(o, [aux, g])?;
         let plain = !self.training || self.plasticity.credit == Credit::Detached;
         let mode = if plain { GradMode::Plain } else { GradMode::Tracked };
         let layer_outputs: Vec<&Tensor<B>> = traces.iter().map(|t| &t.output).collect();
-        let gradients = grad(&loss, &layer_outputs, mode)?;
+        let gradients = grad_along(raw, &by_raw, &layer_outputs, mode)?;
         for (trace, gradient) in traces.iter_mut().zip(gradients) {
             trace.internal_gradient = gradient;
         }

@@ -417,6 +417,25 @@ pub fn grad<B: Backend>(
         let rule = "a gradient is taken of a scalar; sum it first".to_owned();
         return Err(TensorError::Unsuitable { op: "grad", shape: result.shape(), rule });
     }
+    let one = Array::full(result.array.backend(), num_traits::One::one(), result.shape())?;
+    grad_along(result, &Tensor::from(one), variables, mode)
+}
+
+/// The gradients of `⟨result, seed⟩` with respect to each of `variables`, the seed being held constant: what [`grad`] gives of a
+/// scalar of which the seed is the gradient by `result`. Where they are tracked, they are functions of the seed, too; a plain
+/// sweep takes its values.
+///
+/// # Errors
+/// [`TensorError::Incompatible`] when the seed has another shape, otherwise as [`grad`].
+pub fn grad_along<B: Backend>(
+    result: &Tensor<B>,
+    seed: &Tensor<B>,
+    variables: &[&Tensor<B>],
+    mode: GradMode,
+) -> Result<Vec<Option<Tensor<B>>>> {
+    if seed.shape() != result.shape() {
+        return Err(result.incompatible("grad", seed, "a seed has the result's shape"));
+    }
     let (tape, result_id) = result.node.as_ref().ok_or(TensorError::Untracked { what: "the result" })?;
     let mut ids = Vec::with_capacity(variables.len());
     for variable in variables {
@@ -426,6 +445,6 @@ pub fn grad<B: Backend>(
         }
         ids.push(*id);
     }
-    let one = Array::full(result.array.backend(), num_traits::One::one(), result.shape())?;
-    tape.sweep(*result_id, Tensor::from(one), &ids, mode)
+    let seed = if mode == GradMode::Plain { seed.detach() } else { seed.clone() };
+    tape.sweep(*result_id, seed, &ids, mode)
 }

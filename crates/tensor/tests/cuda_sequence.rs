@@ -227,6 +227,47 @@ fn attention_over_a_cache() {
     }
 }
 
+/// The derivative of each step's attention by the step itself, which is differentiated again.
+fn attention_slopes<B: Backend>(x: &[Tensor<B>], heads: usize, masked: bool) -> Result<Vec<Tensor<B>>> {
+    let [batch, _, width] = x[0].shape()[..] else { unreachable!("it is a sequence") };
+    let backend = x[0].backend();
+    let mut cache = AttentionCache::new(backend, batch, heads, width / 3 / heads, 2);
+    let mut found = Vec::new();
+    for step in x[0].steps()? {
+        // a scaled copy, which the inner gradient does not go beyond
+        let qkv = step.scale(0.7)?;
+        cache.extend(&qkv)?;
+        let mask = Tensor::from(array(backend, 7, [batch, heads, cache.len()].into()));
+        let y = cache.attend(&qkv, masked.then_some(&mask))?;
+        let slope = grad(&y.square()?.sum()?, &[&qkv], GradMode::Tracked)?.remove(0);
+        found.extend([y, slope.expect("the loss is made of it")]);
+    }
+    Ok(found)
+}
+
+#[test]
+fn derivatives_of_a_step_of_attention() {
+    for (batch, steps, width) in [(1, 1, 12), (3, 7, 36), (4, 9, 384), (2, 40, 3 * 4 * 33)] {
+        check!("slopes of attention", &[&[batch, steps, width]], |x| attention_slopes(x, 4, false));
+        check!("slopes of attention under a mask", &[&[batch, steps, width]], |x| {
+            attention_slopes(x, 2, true)
+        });
+    }
+}
+
+/// The slope of a layer normalisation and of GELU, differentiated again.
+#[test]
+fn derivatives_of_slopes() {
+    for (rows, cols) in [(1, 2), (7, 33), (70, 128), (2, 1500), (3, 9000)] {
+        check!("slopes of a normalisation and of gelu", &[&[rows, cols], &[cols]], |x| {
+            let y = x[0].scale(1.5)?;
+            let z = y.layer_norm(&x[1], &x[1], 0.1)?.gelu()?.square()?.sum()?;
+            let slope = grad(&z, &[&y], GradMode::Tracked)?.remove(0);
+            Ok(vec![y.gelu()?, slope.expect("the loss is made of it")])
+        });
+    }
+}
+
 /// A layer of fast weights along a sequence: α `[out, inp]`, β `[out]`, inputs `[B, T, inp]`, slow outputs `[B, out]` and
 /// gates `[B, T]`; what was read, ‖F‖² at every step, and F and c in the end. On a device, a short sequence whose length
 /// is `known` is one of changes, any other of F in place.

@@ -13,6 +13,8 @@ use std::rc::Rc;
 
 use smallvec::smallvec;
 
+use slope::AttendSlope;
+
 use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Tape, Tensor, TensorError};
 
@@ -22,6 +24,7 @@ pub(crate) mod cuda;
 mod kernels;
 mod sequence;
 mod sequence_cpu;
+mod slope;
 
 pub use kernels::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
 pub use sequence::SequenceSizes;
@@ -329,6 +332,11 @@ impl<B: Backend> Attend<B> {
         token: Option<&Tensor<B>>,
         grad: &Tensor<B>,
     ) -> Result<Tensor<B>> {
+        let (cache, seen) = (Rc::clone(&self.cache), self.seen.clone());
+        let slope = AttendSlope { cache, seen, kept: self.kept.clone(), mask: self.mask.clone() };
+        if let Some(by_qkv) = slope.of(qkv, grad, token)? {
+            return Ok(by_qkv);
+        }
         let CacheSizes { batch, heads, per_head, .. } = self.cache.borrow().sizes;
         let width = heads * per_head;
         let head = |t: &Tensor<B>| t.reshape([batch, heads, 1, per_head]);

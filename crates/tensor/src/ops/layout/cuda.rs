@@ -4,7 +4,7 @@ use super::LayoutKernels;
 use crate::cuda::{Cuda, CudaBuffer, Parts, Slice, Strided, elements, over};
 use crate::{Result, Shape};
 
-pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "join_runs", "pad"];
+pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "join_runs", "pad", "swap_runs"];
 
 /// Where runs lie in a buffer: how far apart, and where in that the first begins.
 #[derive(Clone, Copy)]
@@ -45,6 +45,24 @@ impl LayoutKernels for Cuda {
         len: usize,
     ) -> Result<CudaBuffer> {
         self.pad_onto(x, None, [outer, stride, start, len])
+    }
+
+    fn swap(
+        &self,
+        x: &CudaBuffer,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        [first, second]: [usize; 2],
+    ) -> Result<CudaBuffer> {
+        let total = outer * stride;
+        self.build(total, |out| {
+            let sizes = (stride as u32, start as u32, first as u32, second as u32, total as u32);
+            let arguments = (out, x.slice(), sizes.0, sizes.1, sizes.2, sizes.3, sizes.4);
+            // SAFETY: swap_runs(out, x, stride, start, first, second, total) reads and writes `total` elements, as many as both
+            // have, the parts lying inside of a run
+            unsafe { self.launch("swap_runs", elements(total), arguments) }
+        })
     }
 
     fn concat(&self, parts: &[(&CudaBuffer, usize)], outer: usize) -> Result<CudaBuffer> {

@@ -36,3 +36,17 @@ extern "C" __global__ void pad(
     float value = inside ? x[i / stride * len + along - start] : 0.0f;
     out[i] = before ? before[i] + value : value;
 }
+
+// Runs of `stride`, in which the `first` elements from `start` on and the `second` ones after them change places.
+extern "C" __global__ void swap_runs(
+    float* out, const float* x, unsigned stride, unsigned start, unsigned first, unsigned second, unsigned total) {
+    unsigned i = element();
+    if (i >= total) return;
+    unsigned along = i % stride, from = i;
+    if (along >= start && along < start + second) {
+        from = i + first;
+    } else if (along >= start + second && along < start + first + second) {
+        from = i - second;
+    }
+    out[i] = x[from];
+}

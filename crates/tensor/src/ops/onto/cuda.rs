@@ -1,9 +1,11 @@
 //! Derivatives added to what is there, on a CUDA device: the kernels of their operations.
 
+use std::ops::Range;
+
 use super::OntoKernels;
 use crate::Result;
 use crate::cuda::{Cuda, CudaBuffer};
-use crate::ops::attention::{CacheSizes, KeysValues};
+use crate::ops::attention::{AttendedStep, CacheSizes, KeysValues};
 use crate::ops::normalize::Groups;
 
 impl OntoKernels<Cuda> for Cuda {
@@ -78,6 +80,29 @@ impl OntoKernels<Cuda> for Cuda {
         len: usize,
     ) -> Result<CudaBuffer> {
         self.pad_onto(x, Some(before), [outer, stride, start, len])
+    }
+
+    fn attend_slope(
+        &self,
+        step: AttendedStep<'_, CudaBuffer>,
+        pair: &KeysValues<CudaBuffer>,
+        grad: &CudaBuffer,
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<CudaBuffer> {
+        self.attend_slope_of(step, pair, grad, seen, sizes)
+    }
+
+    fn attend_slope_back(
+        &self,
+        step: AttendedStep<'_, CudaBuffer>,
+        pair: &KeysValues<CudaBuffer>,
+        back: &mut KeysValues<CudaBuffer>,
+        given: [&CudaBuffer; 2],
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<[CudaBuffer; 2]> {
+        self.attend_slope_back_of(step, pair, back, given, seen, sizes)
     }
 
     fn read_cache(

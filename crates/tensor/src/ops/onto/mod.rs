@@ -4,7 +4,9 @@
 //! sweep an operation takes what others gave of an input's gradient (`Recorded::take_sum`) and gives it back with its own share
 //! in it. Elsewhere the sweep adds shares up itself, and there are no such kernels.
 
-use crate::ops::attention::{CacheSizes, KeysValues};
+use std::ops::Range;
+
+use crate::ops::attention::{AttendedStep, CacheSizes, KeysValues};
 use crate::ops::normalize::Groups;
 use crate::{Result, Storage};
 
@@ -95,6 +97,35 @@ pub trait OntoKernels<S: Storage> {
         start: usize,
         len: usize,
     ) -> Result<S::Buffer>;
+
+    /// The derivative of attention by its own step's `qkv` `[batch, 3 · width]`, that by its output being `grad`: earlier steps' keys
+    /// and values are constants.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn attend_slope(
+        &self,
+        step: AttendedStep<'_, S::Buffer>,
+        pair: &KeysValues<S::Buffer>,
+        grad: &S::Buffer,
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<S::Buffer>;
+
+    /// The way back of `attend_slope`, given `grad` and the derivative by what it gave: those by `qkv`, zero for k and v, whose
+    /// derivatives are added to `back`, and by `grad`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn attend_slope_back(
+        &self,
+        step: AttendedStep<'_, S::Buffer>,
+        pair: &KeysValues<S::Buffer>,
+        back: &mut KeysValues<S::Buffer>,
+        given: [&S::Buffer; 2],
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<[S::Buffer; 2]>;
 
     /// `before` and steps of a cache from `start` on as `[batch, steps, 3 · width]`, zero for q.
     ///
