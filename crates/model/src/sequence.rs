@@ -44,21 +44,22 @@ pub struct Diagnostics<B: Backend> {
 
 impl<B: Backend> Diagnostics<B> {
     /// The steps' values side by side.
-    pub(crate) fn gather(steps: &[Modulation<B>], norms: &[Tensor<B>]) -> Result<Self> {
-        let stack = |values: &mut dyn Iterator<Item = &Tensor<B>>| -> Result<Tensor<B>> {
-            let mut columns = Vec::with_capacity(steps.len());
-            for value in values {
-                columns.push(value.detach().reshape([value.shape().len(), 1])?);
-            }
-            Ok(Tensor::concat(&columns.iter().collect::<Vec<_>>(), 1)?)
-        };
+    pub(crate) fn gather(steps: &[Modulation<B>], norms: Option<Tensor<B>>) -> Result<Self> {
+        let eta = side_by_side(steps.iter().map(|m| &m.eta))?;
         Ok(Self {
-            eta: stack(&mut steps.iter().map(|m| &m.eta))?,
-            gate: stack(&mut steps.iter().map(|m| &m.gate))?,
-            clip: stack(&mut steps.iter().map(|m| &m.clip))?,
-            plastic_norm: stack(&mut norms.iter())?,
+            plastic_norm: norms.map_or_else(|| Tensor::zeros(eta.backend(), eta.shape()), Ok)?,
+            gate: side_by_side(steps.iter().map(|m| &m.gate))?,
+            clip: side_by_side(steps.iter().map(|m| &m.clip))?,
+            eta,
         })
     }
+}
+
+/// Values `[B]` of one step after the other as plain ones, `[B, T]`.
+pub(crate) fn side_by_side<'a, B: Backend>(values: impl Iterator<Item = &'a Tensor<B>>) -> Result<Tensor<B>> {
+    let column = |value: &Tensor<B>| value.detach().reshape([value.shape().len(), 1]);
+    let columns = values.map(column).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::concat(&columns.iter().collect::<Vec<_>>(), 1)?)
 }
 
 /// What a whole sequence gave.

@@ -24,7 +24,7 @@ mod state;
 use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plastic, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
-use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad};
+use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad_along};
 
 use crate::noise::{BlockNoise, Site};
 use crate::{
@@ -74,6 +74,19 @@ struct Linear<B: Backend> {
 struct LayerNorm<B: Backend> {
     weight: Tensor<B>,
     bias: Tensor<B>,
+}
+
+/// The residual stream: x, and what is to be added to it before it is read again.
+#[derive(Debug)]
+struct Stream<B: Backend> {
+    x: Tensor<B>,
+    written: Option<Tensor<B>>,
+}
+
+impl<B: Backend> Stream<B> {
+    fn new(x: Tensor<B>) -> Self {
+        Self { x, written: None }
+    }
 }
 
 /// A linear layer that may own fast weights: `(W + F) x + b + c`.
@@ -143,8 +156,17 @@ impl<B: Backend> Linear<B> {
 }
 
 impl<B: Backend> LayerNorm<B> {
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        Ok(x.layer_norm(&self.weight, &self.bias, LAYER_NORM_EPS)?)
+    /// What a block reads of the residual stream, which first takes in what the last one wrote.
+    fn read(&self, stream: &mut Stream<B>) -> Result<Tensor<B>> {
+        let Self { weight, bias } = self;
+        match stream.written.take() {
+            Some(y) => {
+                let [sum, read] = stream.x.add_layer_norm(&y, weight, bias, LAYER_NORM_EPS)?;
+                stream.x = sum;
+                Ok(read)
+            }
+            None => Ok(stream.x.layer_norm(weight, bias, LAYER_NORM_EPS)?),
+        }
     }
 }
 
@@ -155,13 +177,13 @@ impl<B: Backend> Projection<B> {
         state: &mut BlockState<'_, B>,
         watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
-        let y = self.linear.forward(&x)?;
+        let Linear { weight, bias } = &self.linear;
         match (&self.plastic, &mut state.fast) {
             (Some(_), fast) => {
-                let y = next_of(fast).add_to(y, &x)?;
+                let y = next_of(fast).linear(&x, weight, bias)?;
                 Ok(watch.see(x, y))
             }
-            (None, _) => Ok(y),
+            (None, _) => self.linear.forward(&x),
         }
     }
 }
@@ -224,30 +246,32 @@ impl<B: Backend> Attention<B> {
 }
 
 impl<B: Backend> Block<B> {
-    /// The attention half over the next S steps: x `[B, S, d]`, or `[B, d]` for one.
+    /// The attention half over the next S steps, x `[B, S, d]`, or `[B, d]` for one, up to `z = LN2(x)`.
     fn attend(
         &self,
-        x: &Tensor<B>,
+        stream: &mut Stream<B>,
         state: &mut BlockState<'_, B>,
         watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
-        let u = self.ln1.forward(x)?;
+        let u = self.ln1.read(stream)?;
         let attended = self.self_attn.forward(&u, state, watch)?;
-        Ok(x.add(&state.noise.drop(&attended, Site::Attention)?)?)
+        stream.written = Some(state.noise.drop(&attended, Site::Attention)?);
+        self.ln2.read(stream)
     }
 
-    /// The feed-forward half over rows of steps: x and `z = LN2(x)`, `[rows, d]`.
+    /// The feed-forward half over rows of steps: `z = LN2(x)`, `[rows, d]`.
     fn feed_forward(
         &self,
-        x: &Tensor<B>,
+        stream: &mut Stream<B>,
         z: Tensor<B>,
         state: &mut BlockState<'_, B>,
         watch: &mut Watch<'_, B>,
-    ) -> Result<Tensor<B>> {
+    ) -> Result<()> {
         let y1 = self.fc1.forward(z, state, watch)?;
         let hidden = state.noise.drop(&y1.gelu()?, Site::Hidden)?;
         let y2 = self.fc2.forward(hidden, state, watch)?;
-        Ok(x.add(&state.noise.drop(&y2, Site::Output)?)?)
+        stream.written = Some(state.noise.drop(&y2, Site::Output)?);
+        Ok(())
     }
 
     /// Its plastic layers, in the order of a step.
@@ -364,26 +388,21 @@ impl<B: Backend> PlasticTransformer<B> {
         for fast in state.fast.iter_mut().filter(|fast| fast.is_zero()) {
             *fast = self.fresh_fast_weights(Some(steps));
         }
-        let mut x = self.embed(inputs, state.step)?;
+        let mut stream = Stream::new(self.embed(inputs, state.step)?);
         // block 0's attention, where it is not plastic itself, knows nothing of fast weights: it reads all steps at once
         let ahead = !self.config.plastic_layers.in_attention();
         let z = match ahead {
             true => {
-                let first = &self.blocks[0];
-                x = first.attend(
-                    &x,
-                    &mut state.block(0),
-                    &mut Watch { traces: Vec::new(), scratch: None },
-                )?;
-                Some(first.ln2.forward(&x)?)
+                let mut watch = Watch { traces: Vec::new(), scratch: None };
+                let z = self.blocks[0].attend(&mut stream, &mut state.block(0), &mut watch)?;
+                z.steps()?.into_iter().map(Some).collect()
             }
-            false => None,
+            false => vec![None; steps],
         };
         let mut raws = Vec::with_capacity(steps);
         let mut modulations = Vec::with_capacity(steps);
-        for t in 0..steps {
-            let z = z.as_ref().map(|z| z.step(t)).transpose()?;
-            let (raw, modulation) = self.plastic_step(x.step(t)?, z, state)?;
+        for (x, z) in stream.x.steps()?.into_iter().zip(z) {
+            let (raw, modulation) = self.plastic_step(x, z, state)?;
             raws.push(raw);
             modulations.extend(modulation);
         }
@@ -391,7 +410,7 @@ impl<B: Backend> PlasticTransformer<B> {
         let diagnostics = if modulations.len() < steps {
             None
         } else {
-            Some(Diagnostics::gather(&modulations, &state.take_plastic_norms()?)?)
+            Some(Diagnostics::gather(&modulations, state.take_plastic_norms()?)?)
         };
         Ok(SequenceOutput { outputs, diagnostics })
     }
@@ -444,16 +463,15 @@ impl<B: Backend> PlasticTransformer<B> {
         state: &mut PlasticState<B>,
         diagnostics: Option<Diagnostics<B>>,
     ) -> Result<SequenceOutput<B>> {
-        let mut x = self.embed(inputs, state.step)?;
+        let mut stream = Stream::new(self.embed(inputs, state.step)?);
         let mut watch = Watch { traces: Vec::new(), scratch: None };
         for (i, block) in self.blocks.iter().enumerate() {
             let mut here = state.block(i);
-            x = block.attend(&x, &mut here, &mut watch)?;
-            let z = block.ln2.forward(&x)?;
-            x = block.feed_forward(&x, z, &mut here, &mut watch)?;
+            let z = block.attend(&mut stream, &mut here, &mut watch)?;
+            block.feed_forward(&mut stream, z, &mut here, &mut watch)?;
         }
         state.step += inputs.shape()[1];
-        let raw = self.head.forward(&self.final_ln.forward(&x)?)?;
+        let raw = self.head.forward(&self.final_ln.read(&mut stream)?)?;
         Ok(SequenceOutput { outputs: raw.slice(2, 0, self.config.output_dim)?, diagnostics })
     }
 
@@ -461,26 +479,24 @@ impl<B: Backend> PlasticTransformer<B> {
     /// on, without a z: the head's `[outputs; g; aux]`, `[B, head_dim]`, and what plasticity then did.
     fn plastic_step(
         &self,
-        mut x: Tensor<B>,
+        x: Tensor<B>,
         mut z: Option<Tensor<B>>,
         state: &mut PlasticState<B>,
     ) -> Result<(Tensor<B>, Option<Modulation<B>>)> {
         // the internal loss needs a tape for its own derivative even when nobody asks for an outer one
         let scratch = (!self.training && self.plasticity.rule.needs_internal_gradient()).then(Tape::new);
         let mut watch = Watch { traces: Vec::with_capacity(state.fast.len()), scratch: scratch.as_ref() };
+        let mut stream = Stream::new(x);
         for (i, block) in self.blocks.iter().enumerate() {
             let mut here = state.block(i);
             let z = match z.take() {
                 Some(z) => z,
-                None => {
-                    x = block.attend(&x, &mut here, &mut watch)?;
-                    block.ln2.forward(&x)?
-                }
+                None => block.attend(&mut stream, &mut here, &mut watch)?,
             };
-            x = block.feed_forward(&x, z, &mut here, &mut watch)?;
+            block.feed_forward(&mut stream, z, &mut here, &mut watch)?;
         }
         let mut traces = watch.traces;
-        let mut raw = self.head.forward(&self.final_ln.forward(&x)?)?;
+        let mut raw = self.head.forward(&self.final_ln.read(&mut stream)?)?;
         self.add_internal_gradients(&raw, &mut traces)?;
         if scratch.is_some() {
             raw = raw.detach();
@@ -501,21 +517,22 @@ impl<B: Backend> PlasticTransformer<B> {
         Ok((raw, modulation))
     }
 
-    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step, g being all gates.
+    /// Fills in `∂L_int/∂y` of every plastic layer, `L_int = mean((R · [outputs; aux; g])²)` of this step, g being all gates. Its
+    /// derivative by `[outputs; aux; g]` is `2 Rᵀ R [outputs; aux; g] / n`, n their number.
     ///
     /// Episodes are apart, so the gradient of their losses' sum holds each one's own. Everything recorded before
     /// this step's first plastic output is a constant to it: earlier steps' keys and values, the fast weights.
     fn add_internal_gradients(&self, raw: &Tensor<B>, traces: &mut [LayerTrace<B>]) -> Result<()> {
         let Some(r) = &self.internal_proj else { return Ok(()) };
         let (o, g) = (self.config.output_dim, self.config.gate_count());
-        let (outputs, gates, aux) =
-            (raw.slice(1, 0, o)?, raw.slice(1, o, g)?, raw.slice(1, o + g, self.config.aux_dim)?);
-        let loss = Tensor::concat(&[&outputs, &aux, &gates], 1)?.matmul_transposed(r, false, true)?;
-        let loss = loss.square()?.sum()?.scale(1.0 / self.config.head_dim() as f64)?;
+        let aux = self.config.aux_dim;
+        let projected = raw.swap(o, [g, aux])?.matmul_transposed(r, false, true)?;
+        let by_projected = projected.scale(2.0 / self.config.head_dim() as f64)?;
+        let by_raw = by_projected.matmul(r)?.swap(o, [aux, g])?;
         let plain = !self.training || self.plasticity.credit == Credit::Detached;
         let mode = if plain { GradMode::Plain } else { GradMode::Tracked };
         let layer_outputs: Vec<&Tensor<B>> = traces.iter().map(|t| &t.output).collect();
-        let gradients = grad(&loss, &layer_outputs, mode)?;
+        let gradients = grad_along(raw, &by_raw, &layer_outputs, mode)?;
         for (trace, gradient) in traces.iter_mut().zip(gradients) {
             trace.internal_gradient = gradient;
         }

@@ -126,6 +126,17 @@ impl<B: Backend> FastWeights<B> {
         }
     }
 
+    /// `(W + F) x + b + c`: a linear layer with them, x `[B, in]`, or as [`add_to`](Self::add_to) has it.
+    ///
+    /// # Errors
+    /// When the shapes don't fit.
+    pub fn linear(&self, x: &Tensor<B>, weight: &Tensor<B>, bias: &Tensor<B>) -> Result<Tensor<B>> {
+        match &self.kind {
+            Kind::InPlace(path) => Ok(path.linear(x, weight, bias)?),
+            _ => self.add_to(x.linear(weight, bias)?, x),
+        }
+    }
+
     /// `Fᵀ g`: what reads an output back to the inputs that make it. `g` is `[B, out]`, the result `[B, in]`; `None` while
     /// they are zero.
     ///

@@ -56,5 +56,5 @@ pub use cuda::Cuda;
 pub use dropout::dropout_mask;
 pub use error::{Result, TensorError};
 pub use shape::Shape;
-pub use tape::{GradMode, Grads, Op, Recorded, Tape, grad};
+pub use tape::{GradMode, Grads, Op, Recorded, Tape, grad, grad_along};
 pub use tensor::Tensor;

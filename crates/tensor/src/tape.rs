@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::ops::onto::OntoKernels;
 use crate::{Array, Backend, Result, Shape, Tensor, TensorError};
 
 /// Number of a node on its tape.
@@ -36,6 +37,8 @@ pub struct Recorded<'a, B: Backend> {
     pub sweep: u64,
     /// Where shares of a gradient go that are cheaper added up together; none in a tracked sweep.
     later: Option<&'a Later<B>>,
+    /// Takes what has been gathered of an input's gradient.
+    gathered: &'a dyn Fn(usize) -> Option<Array<B>>,
 }
 
 /// Shares put off by one operation, with the input that each belongs to.
@@ -63,6 +66,18 @@ impl<B: Backend> Recorded<'_, B> {
     /// Whether gradients are plain values, so that shares may be put off.
     pub(crate) fn is_plain(&self) -> bool {
         self.later.is_some()
+    }
+
+    /// In a plain sweep on a device that has them: kernels that add a share of a gradient to the ones before it.
+    pub(crate) fn onto(&self) -> Option<&dyn OntoKernels<B>> {
+        self.output.array.backend.onto().filter(|_| self.is_plain())
+    }
+
+    /// What has been gathered of input `i`'s gradient, if that is wanted, for an operation that adds its own share to it
+    /// and gives the sum. Only where there are kernels for that ([`onto`](Self::onto)).
+    pub(crate) fn take_sum(&self, i: usize) -> Option<B::Buffer> {
+        let may = self.wanted[i] && self.onto().is_some();
+        may.then(|| (self.gathered)(i)).flatten().map(|sum| sum.buffer)
     }
 
     /// Puts a share of input `i`'s gradient off, if that is wanted. Only in a plain sweep.
@@ -197,8 +212,10 @@ impl<B: Backend> Tape<B> {
             return Ok(vec![None; variables.len()]);
         }
         let reaches = self.reaches_variables(low, result, variables);
-        let mut grads: Vec<Gathered<B>> = (low..=result).map(|_| Gathered::default()).collect();
-        grads[result - low].include(seed)?;
+        let grads: Vec<Gathered<B>> = (low..=result).map(|_| Gathered::default()).collect();
+        let grads = RefCell::new(grads);
+        let include = |id: NodeId, grad| grads.borrow_mut()[id - low].include(grad);
+        include(result, seed)?;
         let mut found: Vec<Option<Tensor<B>>> = vec![None; variables.len()];
         let mut shares: Vec<Vec<Share<B>>> = Vec::new();
         shares.resize_with(result - low + 1, Vec::new);
@@ -211,9 +228,10 @@ impl<B: Backend> Tape<B> {
             if !shares[id - low].is_empty() {
                 let shares = std::mem::take(&mut shares[id - low]);
                 let shape = self.0.borrow()[id].output.shape();
-                grads[id - low].include(Tensor::from(add_up(shares, shape)?))?;
+                include(id, Tensor::from(add_up(shares, shape)?))?;
             }
-            let Some(grad) = std::mem::take(&mut grads[id - low]).sum()? else { continue };
+            let gathered = std::mem::take(&mut grads.borrow_mut()[id - low]);
+            let Some(grad) = gathered.sum()? else { continue };
             if id <= high {
                 for (slot, _) in found.iter_mut().zip(variables).filter(|&(_, &v)| v == id) {
                     *slot = Some(grad.clone());
@@ -226,8 +244,16 @@ impl<B: Backend> Tape<B> {
                 continue;
             }
             let later_here = (mode == GradMode::Plain).then_some(&later);
-            let recorded =
-                Recorded { inputs: &inputs, output: &output, wanted: &wanted, sweep, later: later_here };
+            let gathered =
+                |i: usize| ids[i].filter(|_| wanted[i]).and_then(|id| grads.borrow_mut()[id - low].take());
+            let recorded = Recorded {
+                inputs: &inputs,
+                output: &output,
+                wanted: &wanted,
+                sweep,
+                later: later_here,
+                gathered: &gathered,
+            };
             let input_grads = op.backward(&recorded, &grad)?;
             for (i, share) in later.borrow_mut().drain(..) {
                 // put off is only what is wanted, of inputs from `low` on
@@ -237,7 +263,7 @@ impl<B: Backend> Tape<B> {
             }
             for ((input, grad), wanted) in ids.into_iter().zip(input_grads).zip(wanted) {
                 if let (Some(input), Some(grad), true) = (input, grad, wanted) {
-                    grads[input - low].include(grad)?;
+                    include(input, grad)?;
                 }
             }
         }
@@ -362,6 +388,12 @@ impl<B: Backend> Gathered<B> {
         Ok(())
     }
 
+    /// Hands a plain sum out, to come back with another share in it; not while others wait to be added to it.
+    fn take(&mut self) -> Option<Array<B>> {
+        let plain = self.more.is_empty() && self.sum.as_ref().is_some_and(|sum| sum.node.is_none());
+        self.sum.take_if(|_| plain).map(|sum| sum.array)
+    }
+
     fn sum(mut self) -> Result<Option<Tensor<B>>> {
         if let Some(sum) = &mut self.sum {
             sum.array.add_all(&self.more)?;
@@ -385,6 +417,25 @@ pub fn grad<B: Backend>(
         let rule = "a gradient is taken of a scalar; sum it first".to_owned();
         return Err(TensorError::Unsuitable { op: "grad", shape: result.shape(), rule });
     }
+    let one = Array::full(result.array.backend(), num_traits::One::one(), result.shape())?;
+    grad_along(result, &Tensor::from(one), variables, mode)
+}
+
+/// The gradients of `⟨result, seed⟩` with respect to each of `variables`, the seed being held constant: what [`grad`] gives of a
+/// scalar of which the seed is the gradient by `result`. Where they are tracked, they are functions of the seed, too; a plain
+/// sweep takes its values.
+///
+/// # Errors
+/// [`TensorError::Incompatible`] when the seed has another shape, otherwise as [`grad`].
+pub fn grad_along<B: Backend>(
+    result: &Tensor<B>,
+    seed: &Tensor<B>,
+    variables: &[&Tensor<B>],
+    mode: GradMode,
+) -> Result<Vec<Option<Tensor<B>>>> {
+    if seed.shape() != result.shape() {
+        return Err(result.incompatible("grad", seed, "a seed has the result's shape"));
+    }
     let (tape, result_id) = result.node.as_ref().ok_or(TensorError::Untracked { what: "the result" })?;
     let mut ids = Vec::with_capacity(variables.len());
     for variable in variables {
@@ -394,6 +445,6 @@ pub fn grad<B: Backend>(
         }
         ids.push(*id);
     }
-    let one = Array::full(result.array.backend(), num_traits::One::one(), result.shape())?;
-    tape.sweep(*result_id, Tensor::from(one), &ids, mode)
+    let seed = if mode == GradMode::Plain { seed.detach() } else { seed.clone() };
+    tape.sweep(*result_id, seed, &ids, mode)
 }

@@ -1,6 +1,6 @@
 //! What can be differentiated by what, and what is an error.
 
-use plastica_tensor::{Array, Cpu, GradMode, Result, Tape, Tensor, grad};
+use plastica_tensor::{Array, Cpu, GradMode, Result, Tape, Tensor, grad, grad_along};
 use proptest::prelude::*;
 
 type Real = Tensor<Cpu<f64>>;
@@ -91,6 +91,22 @@ fn plain_gradients_leave_nothing_on_the_tape() {
     let tracked = grad(&y, &[&x], GradMode::Tracked).unwrap().remove(0).unwrap();
     assert!(tape.len() > before && tracked.is_tracked());
     assert_eq!(plain.to_vec().unwrap(), tracked.to_vec().unwrap());
+}
+
+/// `⟨y, s⟩` of `y = x²` has `2 x s` for its derivative; with s a function of x, that has derivatives of its own.
+#[test]
+fn a_gradient_can_start_from_a_seed() {
+    let tape = Tape::new();
+    let x = leaf(&tape, &[3.0, -5.0]);
+    let (y, seed) = (x.square().unwrap(), x.scale(2.0).unwrap());
+    check(&grad_along(&y, &seed, &[&x], GradMode::Plain).unwrap()[0], &[36.0, 100.0]);
+    let tracked = grad_along(&y, &seed, &[&x], GradMode::Tracked).unwrap().remove(0).unwrap();
+    // of 4 x²
+    check(&grad(&tracked.sum().unwrap(), &[&x], GradMode::Plain).unwrap()[0], &[24.0, -40.0]);
+    check_error(
+        grad_along(&y, &leaf(&tape, &[1.0]), &[&x], GradMode::Plain),
+        "grad: shapes [2] and [1] don't go together: a seed has the result's shape",
+    );
 }
 
 #[test]

@@ -285,6 +285,8 @@ fn moving_elements() {
     check!(cuda, "slice of the first axis", &[(Any, &[20, 40])], |x| x[0].slice(0, 3, 1));
     check!(cuda, "slice of the last axis", &[(Any, &[20, 40])], |x| x[0].slice(1, 39, 1));
     check!(cuda, "pad", &[(Any, &[20, 20, 3])], |x| x[0].pad(1, 11, 40));
+    check!(cuda, "swap", &[(Any, &[20, 30, 7])], |x| x[0].swap(1, [2, 4]));
+    check!(cuda, "swap of nothing", &[(Any, &[300, 70])], |x| x[0].swap(3, [0, 60])?.swap(69, [1, 0]));
     check!(cuda, "concat", &[(Any, &[20, 1, 7]), (Any, &[20, 30, 7])], |x| {
         Tensor::concat(&[&x[0], &x[1], &x[0]], 1)
     });

@@ -121,6 +121,35 @@ fn steps_and_stacks() {
             }
             Ok(vec![Tensor::stack_steps(&all)?])
         });
+        check!("steps at once", &[&[batch, steps, width]], |x| {
+            let steps = x[0].steps()?;
+            let all: Vec<_> = steps.iter().map(Tensor::sigmoid).collect::<Result<_>>()?;
+            Ok(vec![Tensor::stack_steps(&all)?, steps[steps.len() / 2].square()?])
+        });
+    }
+}
+
+/// Uses of a matrix and a vector in turn: on the way back, each adds its share of their gradients to the ones before it.
+#[test]
+fn shares_of_a_gradient_are_added_up() {
+    for (rows, cols) in [(1, 2), (3, 5), (33, 40), (70, 128), (2, 1500)] {
+        let inputs: [&[usize]; 5] = [&[rows, cols], &[7, cols], &[7], &[cols], &[rows, 3]];
+        check!("uses of a tensor in turn", &inputs, |x| {
+            let (y, cols) = (x[0].scale(1.5)?, x[0].shape()[1]);
+            Ok(vec![
+                y.slice(1, cols / 2, 1)?.sigmoid()?,
+                y.gelu()?,
+                y.layer_norm(&x[3], &x[3], 1e-3)?,
+                rank_one_norms(&[(&y, &x[4]), (&x[4], &y), (&y, &y)])?,
+                y.linear(&x[1], &x[2])?.gelu()?,
+                y.gelu()?.add(&y)?,
+                y.slice(1, 0, 1)?.slice(0, 0, 1)?,
+                y.linear(&x[1], &x[2])?,
+                y.layer_norm(&x[3], &x[3], 1e-3)?,
+                y.gelu()?,
+                y.add(&x[0])?.add(&y)?,
+            ])
+        });
     }
 }
 
@@ -131,6 +160,13 @@ fn layer_normalisation() {
         check!("layer_norm", &[dims, cols, cols], |x| Ok(vec![x[0].layer_norm(&x[1], &x[2], 1e-3)?]));
         check!("layer_norm of constants", &[dims, cols, cols], |x| {
             Ok(vec![x[0].layer_norm(&x[1].detach(), &x[2].detach(), 1e-3)?])
+        });
+    }
+    for dims in [&[1, 3][..], &[7, 33], &[70, 128], &[3, 50, 24], &[2, 1500], &[3, 9000]] {
+        let cols = &dims[dims.len() - 1..];
+        check!("a sum and its layer_norm", &[dims, dims, cols, cols], |x| {
+            let [sum, normed] = x[0].add_layer_norm(&x[1], &x[2], &x[3], 1e-3)?;
+            Ok(vec![normed, sum.sigmoid()?])
         });
     }
     check!("layer_norm of many steps", &[&[9, 40], &[40], &[40]], |x| {
@@ -191,6 +227,47 @@ fn attention_over_a_cache() {
     }
 }
 
+/// The derivative of each step's attention by the step itself, which is differentiated again.
+fn attention_slopes<B: Backend>(x: &[Tensor<B>], heads: usize, masked: bool) -> Result<Vec<Tensor<B>>> {
+    let [batch, _, width] = x[0].shape()[..] else { unreachable!("it is a sequence") };
+    let backend = x[0].backend();
+    let mut cache = AttentionCache::new(backend, batch, heads, width / 3 / heads, 2);
+    let mut found = Vec::new();
+    for step in x[0].steps()? {
+        // a scaled copy, which the inner gradient does not go beyond
+        let qkv = step.scale(0.7)?;
+        cache.extend(&qkv)?;
+        let mask = Tensor::from(array(backend, 7, [batch, heads, cache.len()].into()));
+        let y = cache.attend(&qkv, masked.then_some(&mask))?;
+        let slope = grad(&y.square()?.sum()?, &[&qkv], GradMode::Tracked)?.remove(0);
+        found.extend([y, slope.expect("the loss is made of it")]);
+    }
+    Ok(found)
+}
+
+#[test]
+fn derivatives_of_a_step_of_attention() {
+    for (batch, steps, width) in [(1, 1, 12), (3, 7, 36), (4, 9, 384), (2, 40, 3 * 4 * 33)] {
+        check!("slopes of attention", &[&[batch, steps, width]], |x| attention_slopes(x, 4, false));
+        check!("slopes of attention under a mask", &[&[batch, steps, width]], |x| {
+            attention_slopes(x, 2, true)
+        });
+    }
+}
+
+/// The slope of a layer normalisation and of GELU, differentiated again.
+#[test]
+fn derivatives_of_slopes() {
+    for (rows, cols) in [(1, 2), (7, 33), (70, 128), (2, 1500), (3, 9000)] {
+        check!("slopes of a normalisation and of gelu", &[&[rows, cols], &[cols]], |x| {
+            let y = x[0].scale(1.5)?;
+            let z = y.layer_norm(&x[1], &x[1], 0.1)?.gelu()?.square()?.sum()?;
+            let slope = grad(&z, &[&y], GradMode::Tracked)?.remove(0);
+            Ok(vec![y.gelu()?, slope.expect("the loss is made of it")])
+        });
+    }
+}
+
 /// A layer of fast weights along a sequence: α `[out, inp]`, β `[out]`, inputs `[B, T, inp]`, slow outputs `[B, out]` and
 /// gates `[B, T]`; what was read, ‖F‖² at every step, and F and c in the end. On a device, a short sequence whose length
 /// is `known` is one of changes, any other of F in place.
@@ -227,6 +304,43 @@ fn trajectory<B: Backend>(
     Ok(found)
 }
 
+/// A plastic linear layer along a sequence: α, β, inputs `[B, T, inp]`, W, b and gates `[B, T]`.
+fn plastic_layer<B: Backend>(x: &[Tensor<B>], known: bool) -> Result<Vec<Tensor<B>>> {
+    let [alpha, beta, inputs, weight, bias, gates] = x else { unreachable!("six inputs") };
+    let (&[batch, steps, inp], out) = (&inputs.shape()[..], beta.shape()[0]) else {
+        unreachable!("inputs are a sequence")
+    };
+    let mut fast = FastTrajectory::new(alpha.backend(), batch, out, inp, known.then_some(steps))
+        .with_rates_up_to(Some(0.2));
+    let mut found = Vec::new();
+    for (t, q) in inputs.steps()?.into_iter().enumerate() {
+        let q = q.scale(0.2)?;
+        let y = fast.linear(&q, weight, bias)?;
+        let eta = gates.slice(1, t, 1)?.reshape([batch])?.sigmoid()?.scale(0.2)?;
+        found.push(y.gelu()?);
+        fast.update([&eta, alpha, beta, &y, &q])?;
+        if t % 3 == 2 {
+            // two updates by one rate
+            fast.update([&eta, alpha, beta, &y.gelu()?, &q])?;
+        }
+    }
+    fast.settle()?;
+    found.extend(fast.take_norms().into_iter().map(Tensor::from));
+    Ok(found)
+}
+
+#[test]
+fn plastic_linear_layers() {
+    for (batch, steps, out, inp) in
+        [(1, 1, 1, 1), (3, 4, 2, 5), (2, 9, 33, 70), (2, 5, 256, 128), (3, 5, 128, 256), (600, 2, 20, 4)]
+    {
+        let inputs: [&[usize]; 6] =
+            [&[out, inp], &[out], &[batch, steps, inp], &[out, inp], &[out], &[batch, steps]];
+        check!("a plastic layer", &inputs, |x| plastic_layer(x, false));
+        check!("a plastic layer by changes", &inputs, |x| plastic_layer(x, true));
+    }
+}
+
 /// Trajectories of every kind, given episodes, steps and a layer's outputs and inputs.
 fn check_trajectories((batch, steps, out, inp): (usize, usize, usize, usize)) {
     let inputs: [&[usize]; 5] = [&[out, inp], &[out], &[batch, steps, inp], &[batch, out], &[batch, steps]];
@@ -246,7 +360,10 @@ fn fast_weights_along_a_short_sequence() {
 #[test]
 fn fast_weights_along_sequences() {
     let sizes = [(3, 4, 2, 5), (2, 9, 33, 70), (5, 7, 40, 12), (2, 5, 256, 128), (3, 5, 128, 256)];
-    sizes.into_iter().chain([(70, 3, 9, 8), (600, 2, 20, 4), (2, 3, 9, 516)]).for_each(check_trajectories);
+    sizes
+        .into_iter()
+        .chain([(70, 3, 9, 8), (600, 2, 20, 4), (1200, 2, 20, 4), (2, 3, 9, 516)])
+        .for_each(check_trajectories);
     let long: [&[usize]; 5] = [&[6, 8], &[6], &[3, 45, 8], &[3, 6], &[3, 45]];
     check!("in place, with copies", &long, |x| trajectory(x, 0.2, Some(0.2), true));
     check!("in place, replayed", &long, |x| trajectory(x, 0.8, Some(0.8), true));

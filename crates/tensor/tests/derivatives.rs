@@ -234,6 +234,7 @@ fn moving_elements() {
     check("permute, last axis kept", &[(Any, &[2, 3, 2])], |x| x[0].permute(&[1, 0, 2]));
     check("slice", &[(Any, &[2, 4, 2])], |x| x[0].slice(1, 1, 2));
     check("pad", &[(Any, &[2, 2, 2])], |x| x[0].pad(1, 1, 4));
+    check("swap", &[(Any, &[2, 5])], |x| x[0].swap(1, [1, 2]));
     check("concat", &[(Any, &[2, 1, 2]), (Any, &[2, 3, 2])], |x| Real::concat(&[&x[0], &x[1], &x[0]], 1));
 }
 

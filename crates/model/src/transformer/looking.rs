@@ -2,7 +2,7 @@
 
 use plastica_tensor::{Backend, Tensor};
 
-use super::{PlasticState, PlasticTransformer, Watch};
+use super::{PlasticState, PlasticTransformer, Stream, Watch};
 use crate::Result;
 
 impl<B: Backend> PlasticTransformer<B> {
@@ -22,16 +22,16 @@ impl<B: Backend> PlasticTransformer<B> {
         let mut state = PlasticState { noise: None, ..state.clone() };
         let mut watch = Watch { traces: Vec::new(), scratch: None };
         let mut attention = Vec::with_capacity(self.blocks.len());
-        let mut x = self.embed(&input.detach(), state.step)?;
+        let mut stream = Stream::new(self.embed(&input.detach(), state.step)?);
         let (batch, total) = (state.batch, state.step + 1);
         for (i, block) in self.blocks.iter().enumerate() {
             let (heads, width) = (block.self_attn.num_heads, self.config.model_dim);
             let per_head = width / heads;
-            let u = block.ln1.forward(&x)?;
+            let u = block.ln1.read(&mut stream)?;
             let qkv = block.self_attn.queries_keys_values(&u, &mut state.block(i), &mut watch)?;
             let q = qkv.slice(1, 0, width)?.reshape([batch, heads, 1, per_head])?;
             let mut here = state.block(i);
-            x = block.attend(&x, &mut here, &mut watch)?;
+            let z = block.attend(&mut stream, &mut here, &mut watch)?;
             let (keys, _) = here.cache.keys_and_values()?;
             let scores = q.matmul_transposed(&keys, false, true)?.scale(1.0 / (per_head as f64).sqrt())?;
             let visible = here.cache.visible();
@@ -40,8 +40,7 @@ impl<B: Backend> PlasticTransformer<B> {
                 true => probabilities,
                 false => probabilities.pad(2, total - visible, total)?,
             });
-            let z = block.ln2.forward(&x)?;
-            x = block.feed_forward(&x, z, &mut here, &mut watch)?;
+            block.feed_forward(&mut stream, z, &mut here, &mut watch)?;
         }
         Ok(attention)
     }

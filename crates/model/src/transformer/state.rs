@@ -5,6 +5,7 @@ use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::{Backend, Tensor};
 
 use super::BlockState;
+use crate::sequence::side_by_side;
 use crate::{ModelError, Noise, Result};
 
 /// What a plastic Transformer carries from step to step, for a batch of episodes.
@@ -60,19 +61,26 @@ impl<B: Backend> PlasticState<B> {
         Ok(sum)
     }
 
-    /// `Σ ‖F‖²` `[B]` over the layers after each step since this was last called.
-    pub(super) fn take_plastic_norms(&mut self) -> Result<Vec<Tensor<B>>> {
-        let mut sums: Vec<Tensor<B>> = Vec::new();
+    /// `Σ ‖F‖²` over the layers after each step since this was last called, `[B, T]`.
+    pub(super) fn take_plastic_norms(&mut self) -> Result<Option<Tensor<B>>> {
+        let mut sum: Option<Tensor<B>> = None;
         for fast in &mut self.fast {
             fast.settle()?;
-            for (t, norm) in fast.take_norms()?.into_iter().enumerate() {
-                match sums.get_mut(t) {
-                    Some(sum) => *sum = sum.add(&norm)?,
-                    None => sums.push(norm),
-                }
+            let norms = fast.take_norms()?;
+            if norms.is_empty() {
+                continue;
             }
+            let norms = side_by_side(norms.iter())?;
+            sum = Some(match sum {
+                Some(sum) => {
+                    // a rule may have left a layer alone at some steps
+                    let steps = sum.shape()[1].max(norms.shape()[1]);
+                    sum.pad(1, 0, steps)?.add(&norms.pad(1, 0, steps)?)?
+                }
+                None => norms,
+            });
         }
-        Ok(sums)
+        Ok(sum)
     }
 
     /// Puts fast weights in the place of the state's own, in the order of

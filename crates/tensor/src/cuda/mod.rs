@@ -5,8 +5,8 @@
 //! device's default stream, so operations return before they are done, and only a value that is asked for on
 //! the host is waited for.
 //!
-//! Nothing is added up in an order that may vary (there are no atomic additions): the same computation on
-//! the same card gives the same bits.
+//! Nothing is added up in an order that may vary (there are no atomic additions; blocks count themselves, so that the last one knows
+//! that it is, and it adds up in a fixed order): the same computation on the same card gives the same bits.
 //!
 //! Kernels are compiled when a device is opened, by nvrtc, and not when the crate is: one binary then fits
 //! every card, the driver finishing the work for the one that is there, and a build needs nothing beyond what

@@ -17,6 +17,7 @@ pub mod linear;
 pub mod map;
 pub mod matmul;
 pub mod normalize;
+pub mod onto;
 pub mod outer;
 pub mod pooling;
 pub mod rank_one;

@@ -8,8 +8,16 @@ use super::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
 use crate::Result;
 use crate::cuda::{Cuda, CudaBuffer, elements};
 
-pub(crate) const KERNELS: &[&str] =
-    &["attend", "attend_back", "write_cache", "read_cache", "add_to_cache", "resize_cache"];
+pub(crate) const KERNELS: &[&str] = &[
+    "attend",
+    "attend_back",
+    "attend_slope",
+    "attend_slope_back",
+    "write_cache",
+    "read_cache",
+    "add_to_cache",
+    "resize_cache",
+];
 
 type Pair = KeysValues<CudaBuffer>;
 
@@ -28,6 +36,27 @@ struct Heads {
 
 // SAFETY: it is laid out as in C, has no padding and holds numbers only
 unsafe impl DeviceRepr for Heads {}
+
+/// As in `kernels.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SlopeBack {
+    d_qkv: u64,
+    d_grad: u64,
+    d_keys: u64,
+    d_values: u64,
+    scratch: u64,
+    qkv: u64,
+    keys: u64,
+    values: u64,
+    probabilities: u64,
+    mask: u64,
+    grad: u64,
+    h: u64,
+}
+
+// SAFETY: it is laid out as in C, has no padding and holds addresses only
+unsafe impl DeviceRepr for SlopeBack {}
 
 impl Heads {
     fn of(s: CacheSizes, seen: &Range<usize>) -> Self {
@@ -69,14 +98,7 @@ impl AttentionKernels for Cuda {
     }
 
     fn read_cache(&self, pair: &Pair, start: usize, steps: usize, sizes: CacheSizes) -> Result<CudaBuffer> {
-        let len = sizes.batch * sizes.width() * steps;
-        self.build(3 * len, |qkv| {
-            let (keys, values) = (pair.keys.slice(), pair.values.slice());
-            let (from, count) = (start as u32, steps as u32);
-            let arguments = (qkv, keys, values, from, count, len as u32, Heads::of(sizes, &(0..0)));
-            // SAFETY: the opposite of write_cache; it writes zeros for q, and thus all of `qkv`
-            unsafe { self.launch("read_cache", elements(len), arguments) }
-        })
+        self.read_cache_onto(pair, None, start, steps, sizes)
     }
 
     fn copy_cache(&self, cache: &CudaBuffer, seen: Range<usize>, sizes: CacheSizes) -> Result<CudaBuffer> {
@@ -155,6 +177,84 @@ impl AttentionKernels for Cuda {
 }
 
 impl Cuda {
+    /// The derivative of attention by its own step's `qkv`.
+    pub(crate) fn attend_slope_of(
+        &self,
+        step: AttendedStep<'_, CudaBuffer>,
+        pair: &Pair,
+        grad: &CudaBuffer,
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<CudaBuffer> {
+        let heads = sizes.batch * sizes.heads;
+        let mut scores = self.build(heads * seen.len(), |_| Ok(()))?;
+        self.build(3 * sizes.batch * sizes.width(), |d_qkv| {
+            let (keys, values) = (pair.keys.slice(), pair.values.slice());
+            let mask = step.mask.map_or(0, CudaBuffer::address);
+            let (qkv, kept, grad) = (step.qkv.slice(), step.kept.slice(), grad.slice());
+            let scores = scores.make_mut()?;
+            let arguments = (d_qkv, scores, qkv, keys, values, kept, mask, grad, Heads::of(sizes, &seen));
+            // SAFETY: attend_slope(d_qkv, scores, qkv, keys, values, probabilities, mask, grad, sizes) reads what attend did and
+            // gave, of one step or more, and writes all of `d_qkv` and of `scores`
+            unsafe { self.launch("attend_slope", elements(32 * heads), arguments) }
+        })
+    }
+
+    /// The way back of that: the derivatives by the step's `qkv` and by `grad`; those by keys and values are added to `back`.
+    pub(crate) fn attend_slope_back_of(
+        &self,
+        step: AttendedStep<'_, CudaBuffer>,
+        pair: &Pair,
+        back: &mut Pair,
+        [grad, h]: [&CudaBuffer; 2],
+        seen: Range<usize>,
+        sizes: CacheSizes,
+    ) -> Result<[CudaBuffer; 2]> {
+        let heads = sizes.batch * sizes.heads;
+        let scratch = self.build(3 * heads * seen.len(), |_| Ok(()))?;
+        let d_grad = self.build(grad.len(), |_| Ok(()))?;
+        let d_qkv = self.build(3 * sizes.batch * sizes.width(), |_| Ok(()))?;
+        let arguments = SlopeBack {
+            d_qkv: d_qkv.address(),
+            d_grad: d_grad.address(),
+            d_keys: back.keys.own()?,
+            d_values: back.values.own()?,
+            scratch: scratch.address(),
+            qkv: step.qkv.address(),
+            keys: pair.keys.address(),
+            values: pair.values.address(),
+            probabilities: step.kept.address(),
+            mask: step.mask.map_or(0, CudaBuffer::address),
+            grad: grad.address(),
+            h: h.address(),
+        };
+        let arguments = (arguments, Heads::of(sizes, &seen));
+        // SAFETY: attend_slope_back(given, sizes) reads what attend_slope did and the derivative by what that gave, writes all of
+        // `d_qkv`, of `d_grad` and of `scratch`, which are new, and adds to the steps `seen` of the cache's own
+        unsafe { self.launch("attend_slope_back", elements(32 * heads), arguments)? };
+        Ok([d_qkv, d_grad])
+    }
+
+    /// Steps of a cache as rows of qkv, zero for q, added to what was before.
+    pub(crate) fn read_cache_onto(
+        &self,
+        pair: &Pair,
+        before: Option<&CudaBuffer>,
+        start: usize,
+        steps: usize,
+        sizes: CacheSizes,
+    ) -> Result<CudaBuffer> {
+        let (len, before) = (sizes.batch * sizes.width() * steps, before.map_or(0, CudaBuffer::address));
+        self.build(3 * len, |qkv| {
+            let (keys, values) = (pair.keys.slice(), pair.values.slice());
+            let (from, count) = (start as u32, steps as u32);
+            let arguments = (qkv, keys, values, before, from, count, len as u32, Heads::of(sizes, &(0..0)));
+            // SAFETY: the opposite of write_cache, read_cache(qkv, keys, values, before, start, steps, len, sizes); it writes q too,
+            // and thus all of `qkv`, and reads as many elements of what was before
+            unsafe { self.launch("read_cache", elements(len), arguments) }
+        })
+    }
+
     /// The steps `seen` of keys or of values, then zeros until `capacity`.
     fn resized_cache(
         &self,

@@ -90,6 +90,106 @@ extern "C" __global__ void attend_back(
     }
 }
 
+// The derivative of attend by its own step's q, k and v, that by the output being `grad`: D K, D_l q and w_l grad, where D = scale p
+// (a - <p, a>) is that by the scores, a = mask (V grad), w = p mask, and l the step itself, the last. `scores` has room for D.
+extern "C" __global__ void attend_slope(
+    float* d_qkv, float* scores, const float* qkv, const float* keys, const float* values, const float* probabilities,
+    const float* mask, const float* grad, Heads s) {
+    unsigned head = element() / 32, lane = threadIdx.x % 32, last = s.len - 1;
+    if (head >= s.count) return;
+    size_t row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
+    size_t at = ((size_t)head * s.capacity + s.first) * s.n, along_keys = (size_t)head * s.len;
+    const float *q = qkv + row, *g = grad + (size_t)head * s.n, *p = probabilities + along_keys;
+    float along = 0.0f, *d = scores + along_keys;
+    if (mask) mask += along_keys;
+    for (unsigned j = lane; j < s.len; j += 32) {
+        float by = dot(g, values + at + (size_t)j * s.n, s.n) * (mask ? mask[j] : 1.0f);
+        d[j] = by;
+        along += p[j] * by;
+    }
+    along = warp_sum(along);
+    for (unsigned j = lane; j < s.len; j += 32) d[j] = s.scale * p[j] * (d[j] - along);
+    __syncwarp();
+    float weight = mask ? p[last] * mask[last] : p[last];
+    for (unsigned i = lane; i < s.n; i += 32) {
+        float dq = 0.0f;
+        for (unsigned j = 0; j < s.len; ++j) dq += d[j] * keys[at + (size_t)j * s.n + i];
+        d_qkv[row + i] = dq;
+        d_qkv[row + s.heads * s.n + i] = d[last] * q[i];
+        d_qkv[row + 2 * s.heads * s.n + i] = weight * g[i];
+    }
+}
+
+struct SlopeBack {
+    float* d_qkv;
+    float* d_grad;
+    float* d_keys;
+    float* d_values;
+    float* scratch;
+    const float* qkv;
+    const float* keys;
+    const float* values;
+    const float* probabilities;
+    const float* mask;
+    const float* grad;
+    const float* h;
+};
+
+// The way back of attend_slope, h being the derivative by what it gave: those by q, zero for k and v, and by `grad`; those by the
+// keys and values are added to their own. With u = K h_q, and h_k·q more for the last, that by D is u; so it is scale p (u - <p, u>)
+// by a, and scale (u (a - <p, a>) - a <p, u>) by p. `scratch` has room for three numbers a probability.
+extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
+    unsigned head = element() / 32, lane = threadIdx.x % 32, last = s.len - 1, width = s.heads * s.n;
+    if (head >= s.count) return;
+    size_t row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
+    size_t at = ((size_t)head * s.capacity + s.first) * s.n, along_keys = (size_t)head * s.len;
+    const float *q = given.qkv + row, *g = given.grad + (size_t)head * s.n, *p = given.probabilities + along_keys;
+    const float *hq = given.h + row, *hk = hq + width, *hv = hk + width;
+    const float *keys = given.keys, *values = given.values, *mask = given.mask;
+    float *d = given.scratch + 3 * along_keys, *by_a = d + s.len, *by_score = by_a + s.len;
+    if (mask) mask += along_keys;
+    float own = 0.0f, weighed = 0.0f;
+    for (unsigned i = lane; i < s.n; i += 32) own += hk[i] * q[i], weighed += hv[i] * g[i];
+    own = warp_sum(own), weighed = warp_sum(weighed);
+    float along_a = 0.0f, along_u = 0.0f;
+    for (unsigned j = lane; j < s.len; j += 32) {
+        float a = dot(g, values + at + (size_t)j * s.n, s.n) * (mask ? mask[j] : 1.0f);
+        float u = dot(hq, keys + at + (size_t)j * s.n, s.n) + (j == last ? own : 0.0f);
+        d[j] = a;
+        by_a[j] = u;
+        along_a += p[j] * a;
+        along_u += p[j] * u;
+    }
+    along_a = warp_sum(along_a), along_u = warp_sum(along_u);
+    float along = 0.0f;
+    for (unsigned j = lane; j < s.len; j += 32) {
+        float a = d[j], u = by_a[j], m = mask ? mask[j] : 1.0f;
+        float by_p = s.scale * (u * (a - along_a) - a * along_u) + (j == last ? m * weighed : 0.0f);
+        d[j] = s.scale * p[j] * (a - along_a);
+        by_a[j] = s.scale * p[j] * (u - along_u) * m;
+        by_score[j] = by_p;
+        along += p[j] * by_p;
+    }
+    along = warp_sum(along);
+    for (unsigned j = lane; j < s.len; j += 32) by_score[j] = s.scale * p[j] * (by_score[j] - along);
+    __syncwarp();
+    float weight = mask ? p[last] * mask[last] : p[last];
+    for (unsigned i = lane; i < s.n; i += 32) {
+        float dq = d[last] * hk[i], dg = weight * hv[i];
+        for (unsigned j = 0; j < s.len; ++j) {
+            size_t key = at + (size_t)j * s.n + i;
+            dq += by_score[j] * keys[key];
+            dg += by_a[j] * values[key];
+            given.d_keys[key] += d[j] * hq[i] + by_score[j] * q[i];
+            given.d_values[key] += by_a[j] * g[i];
+        }
+        given.d_qkv[row + i] = dq;
+        given.d_qkv[row + width + i] = 0.0f;
+        given.d_qkv[row + 2 * width + i] = 0.0f;
+        given.d_grad[(size_t)head * s.n + i] = dg;
+    }
+}
+
 // Where element `i` of [batch, heads, steps, n] lies in a cache, from step `start` on, and its key in rows of qkv.
 __device__ uint2 cached(unsigned i, unsigned start, unsigned steps, const Heads& s) {
     unsigned along = i % s.n, step = i / s.n % steps, head = i / s.n / steps;
@@ -107,14 +207,17 @@ extern "C" __global__ void write_cache(
     values[at.x] = qkv[at.y + s.heads * s.n];
 }
 
+// The opposite, zero for q, added to what was before, if anything.
 extern "C" __global__ void read_cache(
-    float* qkv, const float* keys, const float* values, unsigned start, unsigned steps, unsigned len, Heads s) {
+    float* qkv, const float* keys, const float* values, const float* before, unsigned start, unsigned steps,
+    unsigned len, Heads s) {
     unsigned i = element();
     if (i >= len) return;
     uint2 at = cached(i, start, steps, s);
-    qkv[at.y - s.heads * s.n] = 0.0f;
-    qkv[at.y] = keys[at.x];
-    qkv[at.y + s.heads * s.n] = values[at.x];
+    unsigned q = at.y - s.heads * s.n, v = at.y + s.heads * s.n;
+    qkv[q] = before ? before[q] : 0.0f;
+    qkv[at.y] = before ? before[at.y] + keys[at.x] : keys[at.x];
+    qkv[v] = before ? before[v] + values[at.x] : values[at.x];
 }
 
 extern "C" __global__ void add_to_cache(float* cache, const float* x, unsigned len, Heads s) {

@@ -13,6 +13,8 @@ use std::rc::Rc;
 
 use smallvec::smallvec;
 
+use slope::AttendSlope;
+
 use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Tape, Tensor, TensorError};
 
@@ -22,6 +24,7 @@ pub(crate) mod cuda;
 mod kernels;
 mod sequence;
 mod sequence_cpu;
+mod slope;
 
 pub use kernels::{AttendedStep, AttentionKernels, CacheSizes, KeysValues};
 pub use sequence::SequenceSizes;
@@ -277,7 +280,11 @@ impl<B: Backend> Op<B> for Extend<B> {
             let Some((_, back)) = &memory.back else {
                 return Err(TensorError::Untracked { what: "a way back" });
             };
-            let buffer = memory.backend.read_cache(back, self.start, self.steps, memory.sizes)?;
+            let (start, steps, sizes) = (self.start, self.steps, memory.sizes);
+            let buffer = match (r.onto(), r.take_sum(0)) {
+                (Some(kernels), Some(before)) => kernels.read_cache(back, &before, start, steps, sizes)?,
+                _ => memory.backend.read_cache(back, start, steps, sizes)?,
+            };
             Ok(Tensor::from(Array::new(&memory.backend, buffer, r.inputs[0].shape())))
         })?;
         Ok(smallvec![qkv, dummy(&memory.backend, earlier)?])
@@ -325,6 +332,11 @@ impl<B: Backend> Attend<B> {
         token: Option<&Tensor<B>>,
         grad: &Tensor<B>,
     ) -> Result<Tensor<B>> {
+        let (cache, seen) = (Rc::clone(&self.cache), self.seen.clone());
+        let slope = AttendSlope { cache, seen, kept: self.kept.clone(), mask: self.mask.clone() };
+        if let Some(by_qkv) = slope.of(qkv, grad, token)? {
+            return Ok(by_qkv);
+        }
         let CacheSizes { batch, heads, per_head, .. } = self.cache.borrow().sizes;
         let width = heads * per_head;
         let head = |t: &Tensor<B>| t.reshape([batch, heads, 1, per_head]);

@@ -182,9 +182,8 @@ impl<B: Backend> Path<B> {
         let changes: Vec<_> = changes[index..].iter().map(|record| record.change()).collect();
         // the sweep met the last first
         let mut terms = Vec::with_capacity(back.terms.len());
-        for HeldTerm { version, left, right, bias } in back.terms.iter().rev() {
-            let term = Term { left: &left.buffer, right: &right.buffer, bias: *bias };
-            terms.push((version - index, term));
+        for held in back.terms.iter().rev() {
+            terms.push((held.version - index, held.term()));
         }
         let by_change = kernels.credit(&mut back.credit.inner, &plastic, &changes, &terms, *sizes)?;
         let by_plastic =

@@ -2,10 +2,11 @@
 
 use super::credit::way_back;
 use super::walks::{advance_and_read, advance_fresh, read, read_transposed, retreat_and_read};
-use super::{Advanced, Change, Credit, FastKernels, FastSizes, Plastic, Term};
+use super::{Advanced, Change, Credit, FastKernels, FastSizes, Plastic, Reading, Term};
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 use crate::ops::reduce::dot;
+use crate::ops::zip::ZipKernels;
 
 pub(super) const LANES: usize = 16;
 
@@ -15,19 +16,19 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         fast: &mut Option<(CpuBuffer<E>, CpuBuffer<E>)>,
         plastic: &Plastic<'_, CpuBuffer<E>>,
         change: Option<Change<'_, CpuBuffer<E>>>,
-        x: Option<(&CpuBuffer<E>, bool)>,
+        reading: Option<Reading<'_, CpuBuffer<E>>>,
         sizes: FastSizes,
     ) -> Result<Advanced<CpuBuffer<E>>> {
         let FastSizes { batch, out, inp } = sizes;
         let Some(change) = change.map(|c| Step::of(&c)) else {
             // nothing changes: a plain read
-            let read = x.map(|(x, bias)| {
+            let read = reading.map(|Reading { x, bias, .. }| {
                 CpuBuffer::build(batch * out, |y| match fast {
                     Some((f, c)) => read(f.as_slice(), c.as_slice(), x.as_slice(), bias, sizes, y),
                     None => y.fill(E::zero()),
                 })
             });
-            return Ok(Advanced { read, norm: None });
+            return Ok(Advanced { total: total(reading, read.as_ref()), read, norm: None });
         };
         let fresh = fast.is_none();
         // a fresh F is written whole, whatever was there
@@ -38,8 +39,8 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         let (alpha, beta) = (plastic.alpha.as_slice(), plastic.beta.as_slice());
         advance_bias(c.make_mut(), beta, &change, out, fresh);
         let (f, norm) = (f.make_mut(), norms.make_mut());
-        let read = match x {
-            Some((x, bias)) => Some(CpuBuffer::build(batch * out, |y| {
+        let read = match reading {
+            Some(Reading { x, bias, .. }) => Some(CpuBuffer::build(batch * out, |y| {
                 match fresh {
                     true => advance_fresh(f, alpha, &change, x.as_slice(), sizes, y, norm),
                     false => advance_and_read(f, alpha, &change, x.as_slice(), sizes, y, norm),
@@ -59,7 +60,7 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
                 None
             }
         };
-        Ok(Advanced { read, norm: Some(norms) })
+        Ok(Advanced { total: total(reading, read.as_ref()), read, norm: Some(norms) })
     }
 
     fn fast_retreat(
@@ -68,13 +69,17 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         plastic: &Plastic<'_, CpuBuffer<E>>,
         change: Option<Change<'_, CpuBuffer<E>>>,
         g: Option<&CpuBuffer<E>>,
+        before: Option<&CpuBuffer<E>>,
         sizes: FastSizes,
     ) -> Result<Option<CpuBuffer<E>>> {
         let FastSizes { batch, out, inp } = sizes;
         let zeros = CpuBuffer::zeros(if g.is_none() { batch * out } else { 0 });
         let g_values = g.unwrap_or(&zeros).as_slice();
         let dx = CpuBuffer::build(batch * inp, |dx| {
-            dx.fill(E::zero());
+            match before {
+                Some(before) => dx.copy_from_slice(before.as_slice()),
+                None => dx.fill(E::zero()),
+            }
             match change.map(|change| Step::of(&change)) {
                 Some(change) => {
                     retreat_bias(c.make_mut(), plastic.beta.as_slice(), &change, out);
@@ -93,10 +98,18 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         decay: Option<&CpuBuffer<E>>,
         terms: &[Term<'_, CpuBuffer<E>>],
         change: Change<'_, CpuBuffer<E>>,
+        before: Option<&CpuBuffer<E>>,
         sizes: FastSizes,
     ) -> Result<[CpuBuffer<E>; 3]> {
+        for (by, value) in terms.iter().filter_map(Term::inner) {
+            self.add_inner(&mut credit.inner, by, value)?;
+        }
         let decay = decay.map(CpuBuffer::as_slice);
-        Ok(way_back(credit, plastic, decay, terms, &Step::of(&change), sizes))
+        let mut found = way_back(credit, plastic, decay, terms, &Step::of(&change), sizes);
+        if let Some(before) = before {
+            self.add_assign(&mut found[0], before)?;
+        }
+        Ok(found)
     }
 
     fn add_inner(&self, sums: &mut CpuBuffer<E>, a: &CpuBuffer<E>, b: &CpuBuffer<E>) -> Result<()> {
@@ -109,6 +122,20 @@ impl<E: CpuElement> FastKernels for Cpu<E> {
         }
         Ok(())
     }
+}
+
+/// What was read, added to what it is wanted added to.
+fn total<E: CpuElement>(
+    reading: Option<Reading<'_, CpuBuffer<E>>>,
+    read: Option<&CpuBuffer<E>>,
+) -> Option<CpuBuffer<E>> {
+    let ([base, row], read) = (reading?.onto?, read?.as_slice());
+    let (base, row) = (base.as_slice(), row.as_slice());
+    Some(CpuBuffer::build(read.len(), |total| {
+        for (i, total) in total.iter_mut().enumerate() {
+            *total = base[i] + row[i % row.len()] + read[i];
+        }
+    }))
 }
 
 /// An update's values.

@@ -2,8 +2,9 @@
 
 use cudarc::driver::{DeviceRepr, LaunchConfig};
 
-use super::{Advanced, ByChanges, Change, Credit, FastKernels, FastSizes, Plastic, Term};
+use super::{Advanced, ByChanges, Change, Credit, FastKernels, FastSizes, Plastic, Reading, Term, Value};
 use crate::cuda::{Cuda, CudaBuffer, elements, grid};
+use crate::ops::zip::{Zip, ZipKernels};
 use crate::{Result, Storage};
 
 pub(crate) const KERNELS: &[&str] = &[
@@ -24,6 +25,9 @@ pub(crate) const KERNELS: &[&str] = &[
 const WARPS: usize = 8;
 /// Blocks that a large walk is cut into: about four for each multiprocessor of a large card.
 const BLOCKS: usize = 528;
+/// Most episodes of a block for which the last block of a group adds up what the others put down. For more, a launch of its own
+/// has more of the card at work.
+const ENDS: usize = 2;
 /// Shares of G that one walk takes.
 const TERMS: usize = 4;
 
@@ -44,17 +48,38 @@ struct FastWalk {
     beta: u64,
     x: u64,
     read: u64,
+    base: u64,
+    row: u64,
+    total: u64,
     norms: u64,
+    norm: u64,
+    before: u64,
+    sum: u64,
     batch: u32,
     out: u32,
     inp: u32,
     each: u32,
     fresh: u32,
     with_bias: u32,
+    ends: u32,
+    unused: u32,
 }
 
 // SAFETY: it is laid out as in C, has no padding and holds numbers and addresses only
 unsafe impl DeviceRepr for FastWalk {}
+
+/// As in `kernels.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct FastEnd {
+    inner: u64,
+    value: [u64; TERMS],
+    d_eta: u64,
+    before: u64,
+    dq: u64,
+    ends: u32,
+    transposed: u32,
+}
 
 /// As in `kernels.cu`.
 #[derive(Clone, Copy, Default)]
@@ -84,6 +109,7 @@ struct FastBack {
     terms: u32,
     biases: u32,
     unused: u32,
+    end: FastEnd,
 }
 
 // SAFETY: likewise
@@ -113,6 +139,11 @@ impl Cut {
         Self { kernel, blocks, groups: batch.div_ceil(each), each }
     }
 
+    /// Whether a walk adds up itself what its blocks put down.
+    fn ends(self) -> bool {
+        self.each <= ENDS
+    }
+
     fn config(self) -> LaunchConfig {
         let mut config = grid(self.blocks, 32 * WARPS, 1);
         config.grid_dim.1 = self.groups as u32;
@@ -128,6 +159,7 @@ impl FastWalk {
             out: out as u32,
             inp: inp as u32,
             each: cut.each as u32,
+            ends: u32::from(cut.ends()),
             ..Self::default()
         }
     }
@@ -167,19 +199,22 @@ impl FastKernels for Cuda {
         fast: &mut Option<Pair>,
         plastic: &Plastic<'_, CudaBuffer>,
         change: Option<Change<'_, CudaBuffer>>,
-        x: Option<(&CudaBuffer, bool)>,
+        reading: Option<Reading<'_, CudaBuffer>>,
         sizes: FastSizes,
     ) -> Result<Advanced<CudaBuffer>> {
         let FastSizes { batch, out, inp } = sizes;
         let cut = Cut::of(sizes);
         let mut walk = FastWalk::of(sizes, cut);
-        let read = x.map(|_| self.build(batch * out, |_| Ok(()))).transpose()?;
+        let empty = |len| self.build(len, |_| Ok(()));
         // what somebody else keeps of the old F, until the walk is queued
         let (mut norms, mut kept) = (None, None);
         match (&change, &mut *fast) {
             (None, None) => {
-                let read = x.map(|_| self.full(batch * out, 0.0)).transpose()?;
-                return Ok(Advanced { read, norm: None });
+                let Some(Reading { onto, .. }) = reading else {
+                    return Ok(Advanced { read: None, total: None, norm: None });
+                };
+                let total = onto.map(|[base, row]| self.with_row(base, row)).transpose()?;
+                return Ok(Advanced { read: Some(self.full(batch * out, 0.0)?), total, norm: None });
             }
             (None, Some((f, c))) => (walk.from, walk.bias_from) = (f.address(), c.address()),
             (Some(change), fast) => {
@@ -187,26 +222,37 @@ impl FastKernels for Cuda {
                 match fast {
                     Some(pair) => kept = Some(walk.through(pair)?),
                     None => {
-                        let empty = |len| self.build(len, |_| Ok(()));
                         let (f, c) = fast.insert((empty(batch * out * inp)?, empty(batch * out)?));
                         (walk.to, walk.bias_to, walk.fresh) = (f.address(), c.address(), 1);
                     }
                 }
-                let by_warps = self.build(batch * cut.blocks * WARPS, |_| Ok(()))?;
-                walk.norms = by_warps.address();
-                norms = Some(by_warps);
+                let by_warps = empty(batch * cut.blocks * WARPS)?;
+                let norm = if cut.ends() { Some(empty(batch)?) } else { None };
+                (walk.norms, walk.norm) = (by_warps.address(), norm.as_ref().map_or(0, CudaBuffer::address));
+                norms = Some((by_warps, norm));
             }
         }
-        if let (Some((x, bias)), Some(read)) = (x, &read) {
-            (walk.x, walk.read, walk.with_bias) = (x.address(), read.address(), u32::from(bias));
+        let (mut read, mut total) = (None, None);
+        if let Some(Reading { x, bias, onto }) = reading {
+            let to = &*read.insert(empty(batch * out)?);
+            (walk.x, walk.read, walk.with_bias) = (x.address(), to.address(), u32::from(bias));
+            if let Some([base, row]) = onto {
+                let to = &*total.insert(empty(batch * out)?);
+                (walk.base, walk.row, walk.total) = (base.address(), row.address(), to.address());
+            }
         }
         let kernel = ["fast_forward_short", "fast_forward_long", "fast_forward_any"][cut.kernel];
-        // SAFETY: fast_forward_*(walk) stays inside of what `FastKernels` says of F, c, the change, x and what is read, and
-        // of a sum a warp; what is null it leaves alone. Its blocks have the threads it is written for
+        // SAFETY: fast_forward_*(walk) stays inside of what `FastKernels` says of F, c, the change, x, what is read and what that is
+        // added to, of a sum a warp, and of one an episode; what is null it leaves alone. Its blocks have the threads it is
+        // written for
         unsafe { self.launch(kernel, cut.config(), (walk,))? };
         drop(kept);
-        let norm = norms.map(|norms| self.sum_middle(norms, batch, cut.blocks * WARPS, 1)).transpose()?;
-        Ok(Advanced { read, norm })
+        let norm = match norms {
+            Some((_, Some(norm))) => Some(norm),
+            Some((norms, None)) => Some(self.sum_middle(norms, batch, cut.blocks * WARPS, 1)?),
+            None => None,
+        };
+        Ok(Advanced { read, total, norm })
     }
 
     fn fast_retreat(
@@ -215,6 +261,7 @@ impl FastKernels for Cuda {
         plastic: &Plastic<'_, CudaBuffer>,
         change: Option<Change<'_, CudaBuffer>>,
         g: Option<&CudaBuffer>,
+        before: Option<&CudaBuffer>,
         sizes: FastSizes,
     ) -> Result<Option<CudaBuffer>> {
         let FastSizes { batch, inp, .. } = sizes;
@@ -227,16 +274,26 @@ impl FastKernels for Cuda {
             kept = Some(walk.through(pair)?);
         }
         let read = g.map(|_| self.build(cut.blocks * batch * inp, |_| Ok(()))).transpose()?;
+        let mut sum = None;
         if let (Some(g), Some(read)) = (g, &read) {
             (walk.x, walk.read) = (g.address(), read.address());
+            if cut.ends() {
+                walk.sum = sum.insert(self.build(batch * inp, |_| Ok(()))?).address();
+                walk.before = before.map_or(0, CudaBuffer::address);
+            }
         }
         let kernel = ["fast_backward_short", "fast_backward_long", "fast_backward_any"][cut.kernel];
-        // SAFETY: fast_backward_*(walk) stays inside of what `FastKernels` says of F, c, the change and g, and of a row of
-        // `inp` a block of rows and episode; what is null it leaves alone. Its blocks have the threads it is written for.
-        // What is written is either new or nobody else's
+        // SAFETY: fast_backward_*(walk) stays inside of what `FastKernels` says of F, c, the change, g and what was before, of a row
+        // of `inp` a block of rows and episode, and of one an episode; what is null it leaves alone. Its blocks have the threads
+        // it is written for. What is written is either new or nobody else's
         unsafe { self.launch(kernel, cut.config(), (walk,))? };
         drop(kept);
-        read.map(|read| self.sum_middle(read, 1, cut.blocks, batch * inp)).transpose()
+        let (Some(read), None) = (read, &sum) else { return Ok(sum) };
+        let mut sum = self.sum_middle(read, 1, cut.blocks, batch * inp)?;
+        if let Some(before) = before {
+            self.add_assign(&mut sum, before)?;
+        }
+        Ok(Some(sum))
     }
 
     fn fast_credit_start(&self, sizes: FastSizes) -> Result<Credit<CudaBuffer>> {
@@ -263,10 +320,17 @@ impl FastKernels for Cuda {
         decay: Option<&CudaBuffer>,
         terms: &[Term<'_, CudaBuffer>],
         change: Change<'_, CudaBuffer>,
+        before: Option<&CudaBuffer>,
         sizes: FastSizes,
     ) -> Result<[CudaBuffer; 3]> {
         let FastSizes { batch, out, inp } = sizes;
         let cut = Cut::of(sizes);
+        let ends = cut.ends() && terms.iter().all(|term| term.value.is_some());
+        if !ends {
+            for (by, value) in terms.iter().filter_map(Term::inner) {
+                self.add_inner(&mut credit.inner, by, value)?;
+            }
+        }
         let mut back = FastBack {
             decay: decay.map_or(0, CudaBuffer::address),
             batch: batch as u32,
@@ -291,12 +355,26 @@ impl FastKernels for Cuda {
         let kernel = ["fast_credit_short", "fast_credit_long", "fast_credit_any"][cut.kernel];
         let a = self.build(batch * out, |_| Ok(()))?;
         let b = self.build(cut.blocks * batch * inp, |_| Ok(()))?;
+        let [d_eta, dq] =
+            if ends { [batch, batch * inp] } else { [0; 2] }.map(|len| self.build(len, |_| Ok(())));
+        let (d_eta, dq) = (d_eta?, dq?);
+        if ends {
+            (back.end.ends, back.end.inner) = (1, credit.inner.own()?);
+        }
         loop {
             let here = some.next().unwrap_or_default();
-            (back.terms, back.biases) = (here.len() as u32, 0);
+            (back.terms, back.biases, back.end.transposed) = (here.len() as u32, 0, 0);
             for (i, term) in here.iter().enumerate() {
                 (back.left[i], back.right[i]) = (term.left.address(), term.right.address());
                 back.biases |= u32::from(term.bias) << i;
+                back.end.value[i] = match term.value {
+                    Some(Value::Read(value)) => value.address(),
+                    Some(Value::Transposed(value)) => {
+                        back.end.transposed |= 1 << i;
+                        value.address()
+                    }
+                    None => 0,
+                };
             }
             let last = some.peek().is_none();
             if last {
@@ -305,10 +383,12 @@ impl FastKernels for Cuda {
                 (back.a, back.b) = (a.address(), b.address());
                 let (by_alpha, by_beta) = &mut credit.by_plastic;
                 (back.by_alpha, back.by_beta) = (by_alpha.own()?, by_beta.own()?);
+                (back.end.d_eta, back.end.dq) = (d_eta.address(), dq.address());
+                back.end.before = before.map_or(0, CudaBuffer::address);
             }
-            // SAFETY: fast_credit_*(back) stays inside of what `FastKernels` says of G, the terms and the change, and of
-            // what was made for as many groups of episodes and blocks of rows as the grid has; what is null it leaves alone.
-            // Its blocks have the threads it is written for
+            // SAFETY: fast_credit_*(back) stays inside of what `FastKernels` says of G, the terms, the change and its derivatives,
+            // and of what was made for as many groups of episodes and blocks of rows as the grid has; what is null it leaves
+            // alone, and with no end all that belongs to that. Its blocks have the threads it is written for
             unsafe { self.launch(kernel, cut.config(), (back,))? };
             (back.from, back.bias_from, back.decay, back.fresh) = (back.to, back.bias_to, 0, 0);
             if last {
@@ -316,7 +396,10 @@ impl FastKernels for Cuda {
             }
         }
         drop(kept);
-        self.end_credit(&mut credit.inner, a, &b, cut.blocks, &change, sizes)
+        match ends {
+            true => Ok([d_eta, a, dq]),
+            false => self.end_credit(&mut credit.inner, before, a, &b, cut.blocks, &change, sizes),
+        }
     }
 
     fn add_inner(&self, sums: &mut CudaBuffer, a: &CudaBuffer, b: &CudaBuffer) -> Result<()> {
@@ -330,11 +413,19 @@ impl FastKernels for Cuda {
 }
 
 impl Cuda {
+    /// `base` `[batch, out]` and a row `[out]`.
+    fn with_row(&self, base: &CudaBuffer, row: &CudaBuffer) -> Result<CudaBuffer> {
+        let (out, batch) = (row.len(), base.len() / row.len().max(1));
+        let shape = [batch, out].into();
+        self.zip(Zip::Add, (base, &shape), (row, &[out].into()), &shape)
+    }
+
     /// What is left of the way back through a change, given `(G ∘ α) q` with the bias's share `along`, and `(G ∘ α)ᵀ p` by `blocks` of
-    /// rows `across`: takes S back and gives the derivatives by η, p and q.
+    /// rows `across`: takes S back and gives the derivatives by η, added to what was before, by p and by q.
     pub(super) fn end_credit(
         &self,
         inner: &mut CudaBuffer,
+        before: Option<&CudaBuffer>,
         mut along: CudaBuffer,
         across: &CudaBuffer,
         blocks: usize,
@@ -346,8 +437,9 @@ impl Cuda {
             let (eta, p, across) = (change.eta.slice(), change.p.slice(), across.slice());
             let (inner, d_eta, dp) = (inner.make_mut()?, d_eta.make_mut()?, along.make_mut()?);
             let [b, o, i, blocks] = [batch, out, inp, blocks].map(|size| size as u32);
-            let arguments = (inner, d_eta, dp, dq, across, eta, p, b, o, i, blocks);
-            // SAFETY: fast_credit_end(inner, d_eta, a, dq, b, eta, p, batch, out, inp, blocks) has a block for each of the
+            let before = before.map_or(0, CudaBuffer::address);
+            let arguments = (inner, d_eta, before, dp, dq, across, eta, p, b, o, i, blocks);
+            // SAFETY: fast_credit_end(inner, d_eta, before, a, dq, b, eta, p, batch, out, inp, blocks) has a block for each of the
             // `batch` episodes, rows of which are as long in `a`, `p`, `dq` and `b` as it is told
             unsafe { self.launch("fast_credit_end", grid(batch, 128, 1), arguments) }
         })?;

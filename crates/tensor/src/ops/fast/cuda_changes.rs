@@ -288,7 +288,7 @@ impl ByChanges<CudaBuffer> for Cuda {
         };
         let along = mixed(change.q, false)?;
         let across = mixed(change.p, true)?;
-        self.end_credit(inner, along, &across, 1, change, sizes)
+        self.end_credit(inner, None, along, &across, 1, change, sizes)
     }
 
     fn credit_by_plastic(

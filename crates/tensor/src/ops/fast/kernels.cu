@@ -21,16 +21,50 @@ struct FastWalk {
     const float* x;
     // what is read: [batch, out] forward, [blocks of rows, batch, inp] back
     float* read;
-    // sums of squares by warps, [batch, 8 * blocks of rows]
+    // forward, or null: what is read is added to base [batch, out] and a row [out], and goes to total [batch, out]
+    const float* base;
+    const float* row;
+    float* total;
+    // sums of squares by warps, [batch, 8 * blocks of rows], and, if `ends`, by episodes
     float* norms;
+    float* norm;
+    // back, if `ends`: what is read, [batch, inp], added to what was before, if anything
+    const float* before;
+    float* sum;
     unsigned batch, out, inp;
     // episodes of a block
     unsigned each;
     // whether F was zero before, and whether c is read too
     unsigned fresh, with_bias;
+    // whether the last block of a group of episodes adds up what the others put down
+    unsigned ends;
+    unsigned unused;
 };
 
 const unsigned FAST_WARPS = 8;
+
+// How many blocks of each group of episodes are done: back to zero when all are. One walk runs at a time.
+__device__ unsigned fast_done[528];
+
+// Whether this block is the last one of its group that is done. All its threads call it; what the others wrote can then be read,
+// past the nearest cache.
+__device__ bool fast_last() {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicInc(fast_done + blockIdx.y, gridDim.x - 1) == gridDim.x - 1;
+    __syncthreads();
+    __threadfence();
+    return last;
+}
+
+// The sum over `blocks` of parts `stride` apart, that other blocks wrote.
+__device__ float fast_sum(const float* parts, unsigned blocks, size_t stride) {
+    float sum = 0.0f;
+#pragma unroll 8
+    for (unsigned block = 0; block < blocks; ++block) sum += __ldcg(parts + block * stride);
+    return sum;
+}
 
 // Where this thread's runs begin in a row, from column `tile` on.
 template <unsigned V> __device__ unsigned fast_column(unsigned tile, unsigned n) {
@@ -121,6 +155,9 @@ template <unsigned V, unsigned R, unsigned N> __device__ void fast_forward(const
                 if (s.read) {
                     float before = tile > 0 ? s.read[unit] : s.with_bias ? c : 0.0f;
                     s.read[unit] = before + dots[r];
+                    if (s.total && tile + 32 * V * N >= s.inp) {
+                        s.total[unit] = s.base[unit] + s.row[row + r] + (before + dots[r]);
+                    }
                 }
             }
             if (s.norms) {
@@ -129,6 +166,14 @@ template <unsigned V, unsigned R, unsigned N> __device__ void fast_forward(const
                 if (lane == 0) *sum = tile > 0 ? *sum + norm : norm;
             }
         }
+    }
+    if (!s.ends || !s.norm || !fast_last()) return;
+    for (unsigned e = first + warp; e < last; e += FAST_WARPS) {
+        unsigned parts = gridDim.x * FAST_WARPS;
+        float norm = 0.0f;
+        for (unsigned i = lane; i < parts; i += 32) norm += __ldcg(s.norms + (size_t)e * parts + i);
+        norm = warp_sum(norm);
+        if (lane == 0) s.norm[e] = norm;
     }
 }
 
@@ -196,7 +241,27 @@ template <unsigned V, unsigned R, unsigned N> __device__ void fast_backward(cons
             }
         }
     }
+    if (!s.ends || !s.sum || !fast_last()) return;
+    for (unsigned e = first; e < last; ++e) {
+        for (unsigned i = threadIdx.x; i < s.inp; i += blockDim.x) {
+            size_t at = (size_t)e * s.inp + i;
+            float sum = fast_sum(s.read + at, gridDim.x, (size_t)s.batch * s.inp);
+            s.sum[at] = s.before ? s.before[at] + sum : sum;
+        }
+    }
 }
+
+struct FastEnd {
+    // S, [batch], and what its terms are: values read, [batch, out] or, if `transposed`, [batch, inp]
+    float* inner;
+    const float* value[4];
+    // derivatives by eta, [batch], what that is added to, if anything, and by q, [batch, inp]; that by p is in the place of a
+    float* d_eta;
+    const float* before;
+    float* dq;
+    // whether the last block of a group of episodes does this, and which values are of transposed reads, a bit each
+    unsigned ends, transposed;
+};
 
 struct FastBack {
     const float* from;
@@ -225,7 +290,32 @@ struct FastBack {
     // whether G was zero before; how many shares there are; whose left is one of the derivative by c, a bit each
     unsigned fresh, terms, biases;
     unsigned unused;
+    FastEnd end;
 };
+
+// What is left of the way back through an update for an episode: S <- S - eta p·a, d_eta = p·a - S / (1 - eta), added to what was
+// before, if anything, dp = eta a (in place) and dq = eta sum of b over `blocks` of rows. A block's threads call it together.
+__device__ void fast_end(
+    float* inner, float* d_eta, const float* before, float* a, float* dq, const float* b, const float* eta,
+    const float* p, unsigned e, unsigned batch, unsigned out, unsigned inp, unsigned blocks) {
+    float along = 0.0f, rate = eta[e];
+    for (unsigned i = threadIdx.x; i < out; i += blockDim.x) {
+        size_t unit = (size_t)e * out + i;
+        float by = __ldcg(a + unit);
+        along += p[unit] * by;
+        a[unit] = by * rate;
+    }
+    along = combine(along, Sum());
+    if (threadIdx.x == 0) {
+        float s = inner[e] - rate * along, by_eta = along - s / (1.0f - rate);
+        inner[e] = s;
+        d_eta[e] = before ? before[e] + by_eta : by_eta;
+    }
+    for (unsigned i = threadIdx.x; i < inp; i += blockDim.x) {
+        size_t at = (size_t)e * inp + i;
+        dq[at] = rate * fast_sum(b + at, blocks, (size_t)batch * inp);
+    }
+}
 
 // G <- keep G + sum of left outer right, then what an update's derivatives are made of.
 template <unsigned V, unsigned R, unsigned N> __device__ void fast_credit(const FastBack& s) {
@@ -329,6 +419,22 @@ template <unsigned V, unsigned R, unsigned N> __device__ void fast_credit(const 
             }
         }
     }
+    if (!s.end.ends || !fast_last()) return;
+    for (unsigned e = first; e < last; ++e) {
+        float inner = 0.0f;
+        for (unsigned term = 0; term < s.terms; ++term) {
+            bool transposed = s.end.transposed >> term & 1;
+            unsigned width = transposed ? s.inp : s.out;
+            const float* by = (transposed ? s.right[term] : s.left[term]) + (size_t)e * width;
+            const float* value = s.end.value[term] + (size_t)e * width;
+            for (unsigned i = threadIdx.x; i < width; i += blockDim.x) inner += by[i] * value[i];
+        }
+        inner = combine(inner, Sum());
+        if (threadIdx.x == 0) s.end.inner[e] += inner;
+        if (!s.eta) continue;
+        fast_end(
+            s.end.inner, s.end.d_eta, s.end.before, s.a, s.end.dq, s.b, s.eta, s.p, e, s.batch, s.out, s.inp, gridDim.x);
+    }
 }
 
 #define FAST_KERNELS(NAME, V, R, N)                                                                                \
@@ -341,29 +447,11 @@ FAST_KERNELS(short, 4, 4, 1)
 FAST_KERNELS(long, 4, 2, 2)
 FAST_KERNELS(any, 1, 4, 1)
 
-// What is left of the way back through an update: S <- S - eta p·a, d_eta = p·a - S / (1 - eta), dp = eta a (in place) and
-// dq = eta sum of b over `blocks` of rows. A block an episode.
+// The end of the way back through an update, a block an episode.
 extern "C" __global__ void fast_credit_end(
-    float* inner, float* d_eta, float* a, float* dq, const float* b, const float* eta, const float* p, unsigned batch,
-    unsigned out, unsigned inp, unsigned blocks) {
-    unsigned e = blockIdx.x;
-    float along = 0.0f, rate = eta[e];
-    for (unsigned i = threadIdx.x; i < out; i += blockDim.x) {
-        size_t unit = (size_t)e * out + i;
-        along += p[unit] * a[unit];
-        a[unit] *= rate;
-    }
-    along = combine(along, Sum());
-    if (threadIdx.x == 0) {
-        float s = inner[e] - rate * along;
-        inner[e] = s;
-        d_eta[e] = along - s / (1.0f - rate);
-    }
-    for (unsigned i = threadIdx.x; i < inp; i += blockDim.x) {
-        float sum = 0.0f;
-        for (unsigned block = 0; block < blocks; ++block) sum += b[((size_t)block * batch + e) * inp + i];
-        dq[(size_t)e * inp + i] = rate * sum;
-    }
+    float* inner, float* d_eta, const float* before, float* a, float* dq, const float* b, const float* eta,
+    const float* p, unsigned batch, unsigned out, unsigned inp, unsigned blocks) {
+    fast_end(inner, d_eta, before, a, dq, b, eta, p, blockIdx.x, batch, out, inp, blocks);
 }
 
 // Adds each episode's <a, b> to its sum, a warp an episode.

@@ -74,7 +74,47 @@ pub struct Term<'a, Buffer> {
     pub right: &'a Buffer,
     /// Whether the bias was read too.
     pub bias: bool,
+    /// What was read, where S has not taken it in yet.
+    pub value: Option<Value<'a, Buffer>>,
 }
+
+/// What was read. Its part of S is its inner product with the derivative by it, which is one side of the term.
+#[derive(Debug)]
+pub enum Value<'a, Buffer> {
+    /// By F, `[batch, out]`: beside `left`.
+    Read(&'a Buffer),
+    /// By Fᵀ, `[batch, inp]`: beside `right`.
+    Transposed(&'a Buffer),
+}
+
+impl<Buffer> Term<'_, Buffer> {
+    /// The two sides of its part of S, where S has not taken it in yet.
+    fn inner(&self) -> Option<(&Buffer, &Buffer)> {
+        match self.value.as_ref()? {
+            Value::Read(value) => Some((self.left, value)),
+            Value::Transposed(value) => Some((self.right, value)),
+        }
+    }
+}
+
+/// A read of `F x`.
+#[derive(Debug)]
+pub struct Reading<'a, Buffer> {
+    /// `[batch, inp]`
+    pub x: &'a Buffer,
+    /// Whether c is added.
+    pub bias: bool,
+    /// What is read is also wanted added to these: `[batch, out]`, and a row `[out]`.
+    pub onto: Option<[&'a Buffer; 2]>,
+}
+
+impl<Buffer> Clone for Reading<'_, Buffer> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Buffer> Copy for Reading<'_, Buffer> {}
 
 /// What the way back carries for one layer.
 #[derive(Debug, Clone)]
@@ -93,6 +133,8 @@ pub struct Credit<Buffer> {
 pub struct Advanced<Buffer> {
     /// What was read, `[batch, out]`, if there was an x.
     pub read: Option<Buffer>,
+    /// That added to what it was wanted added to.
+    pub total: Option<Buffer>,
     /// ‖F‖² `[batch]`, if there was a change.
     pub norm: Option<Buffer>,
 }
@@ -113,7 +155,7 @@ pub trait FastKernels: Storage {
         None
     }
 
-    /// Carries `change` out, if there is one, then reads `F x`, plus c if `bias`, if there is an x.
+    /// Carries `change` out, if there is one, then reads, if that is asked for.
     ///
     /// # Errors
     /// Device errors.
@@ -122,11 +164,11 @@ pub trait FastKernels: Storage {
         fast: &mut Option<(Self::Buffer, Self::Buffer)>,
         plastic: &Plastic<'_, Self::Buffer>,
         change: Option<Change<'_, Self::Buffer>>,
-        x: Option<(&Self::Buffer, bool)>,
+        reading: Option<Reading<'_, Self::Buffer>>,
         sizes: FastSizes,
     ) -> Result<Advanced<Self::Buffer>>;
 
-    /// Takes `change` back, if there is one, then reads `Fᵀ g`, if there is a g.
+    /// Takes `change` back, if there is one, then reads `Fᵀ g`, if there is a g, and adds that to `before`, if there is one.
     ///
     /// # Errors
     /// Device errors.
@@ -136,6 +178,7 @@ pub trait FastKernels: Storage {
         plastic: &Plastic<'_, Self::Buffer>,
         change: Option<Change<'_, Self::Buffer>>,
         g: Option<&Self::Buffer>,
+        before: Option<&Self::Buffer>,
         sizes: FastSizes,
     ) -> Result<Option<Self::Buffer>>;
 
@@ -162,7 +205,8 @@ pub trait FastKernels: Storage {
     }
 
     /// The way back through one update: lets the derivative by F decay by the later update's η, adds `terms`, and
-    /// gives the derivatives by this update's η `[batch]`, p `[batch, out]` and q `[batch, inp]`.
+    /// gives the derivatives by this update's η `[batch]`, added to `before`, if there is one, p `[batch, out]` and q `[batch,
+    /// inp]`.
     ///
     /// # Errors
     /// Device errors.
@@ -173,6 +217,7 @@ pub trait FastKernels: Storage {
         decay: Option<&Self::Buffer>,
         terms: &[Term<'_, Self::Buffer>],
         change: Change<'_, Self::Buffer>,
+        before: Option<&Self::Buffer>,
         sizes: FastSizes,
     ) -> Result<[Self::Buffer; 3]>;
 

@@ -1,7 +1,7 @@
 //! A layer's reads and updates as operations on the tape.
 
 use super::by_changes::ChangeGrads;
-use super::trajectory::Path;
+use super::trajectory::{HeldValue, Path};
 use super::*;
 
 /// `F x + c` at a version. Inputs: x and, if F has a history, its token.
@@ -28,10 +28,13 @@ impl<B: Backend> Op<B> for Read<B> {
         let mut path = self.path.borrow_mut();
         if through_fast {
             let (left, right) = (grad.array.clone(), r.inputs[0].array.clone());
-            let term = HeldTerm { version: self.version, left, right, bias: self.bias };
-            path.include(r.sweep, term, &grad.array, &self.value)?;
+            let value = HeldValue::Read(self.value.clone());
+            path.include(r.sweep, self.version, [left, right], self.bias, value)?;
         }
-        let dx = r.want(0, || path.read_transposed_at(self.version, &grad.array).map(Tensor::from))?;
+        let before = if path.is_by_changes() { None } else { r.take_sum(0) };
+        let dx = r.want(0, || {
+            path.read_transposed_at(self.version, &grad.array, before.as_ref()).map(Tensor::from)
+        })?;
         Ok(smallvec![dx, token_grad(&path, through_fast)?])
     }
 }
@@ -43,7 +46,7 @@ pub(super) fn transposed<B: Backend>(
     g: &Tensor<B>,
     token: Option<&Tensor<B>>,
 ) -> Result<Tensor<B>> {
-    let value = path.borrow_mut().read_transposed_at(version, &g.array)?;
+    let value = path.borrow_mut().read_transposed_at(version, &g.array, None)?;
     let op = ReadTransposed { path: Rc::clone(path), version, value: value.clone() };
     match token {
         Some(token) => Tape::record(op, &[g, token], value),
@@ -71,8 +74,8 @@ impl<B: Backend> Op<B> for ReadTransposed<B> {
         let mut path = self.path.borrow_mut();
         if through_fast {
             let (left, right) = (r.inputs[0].array.clone(), grad.array.clone());
-            let term = HeldTerm { version: self.version, left, right, bias: false };
-            path.include(r.sweep, term, &grad.array, &self.value)?;
+            let value = HeldValue::Transposed(self.value.clone());
+            path.include(r.sweep, self.version, [left, right], false, value)?;
         }
         let dg = r.want(0, || path.read_at(self.version, &grad.array, false).map(Tensor::from))?;
         Ok(smallvec![dg, token_grad(&path, through_fast)?])
@@ -106,14 +109,12 @@ impl<B: Backend> Op<B> for Update<B> {
         let Path { backend, sizes, changes, back, .. } = &mut *path;
         let Some(back) = back else { return Err(TensorError::Untracked { what: "a way back" }) };
         let read = std::mem::take(&mut back.terms);
-        let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read
-            .iter()
-            .map(|t| Term { left: &t.left.buffer, right: &t.right.buffer, bias: t.bias })
-            .collect();
+        let terms: SmallVec<[Term<'_, B::Buffer>; 2]> = read.iter().map(HeldTerm::term).collect();
         let decay = back.decay.as_ref().map(|eta| &eta.buffer);
         let change = &changes[self.index];
+        let (credit, before) = (&mut back.credit, r.take_sum(0));
         let by_change =
-            backend.fast_credit(&mut back.credit, &plastic, decay, &terms, change.change(), *sizes)?;
+            backend.fast_credit(credit, &plastic, decay, &terms, change.change(), before.as_ref(), *sizes)?;
         back.decay = Some(change.eta.clone());
         // the sweep goes through no earlier update: α's and β's derivatives are whole
         let by_plastic =

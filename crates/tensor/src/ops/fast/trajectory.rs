@@ -2,6 +2,9 @@
 
 use super::recorded::{Read, Update, transposed};
 use super::*;
+use crate::ops::linear::Linear;
+use crate::ops::matmul::MatMulSizes;
+use crate::ops::zip::Zip;
 
 /// Growth of rounding errors from which a copy of F is kept, if enough steps have passed since the last.
 const GROWTH_TO_COPY: f64 = 4.0;
@@ -21,6 +24,8 @@ pub struct FastTrajectory<B: Backend> {
     token: Option<Tensor<B>>,
 }
 
+/// The derivative by what was read, and what its own is added to, if anything.
+type ByRead<'a, B> = (&'a Array<B>, Option<&'a <B as Storage>::Buffer>);
 type Pair<B> = (<B as Storage>::Buffer, <B as Storage>::Buffer);
 
 #[derive(Debug)]
@@ -74,9 +79,27 @@ impl<B: Backend> Record<B> {
 pub(super) struct HeldTerm<B: Backend> {
     /// How many changes it comes after.
     pub(super) version: usize,
-    pub(super) left: Array<B>,
-    pub(super) right: Array<B>,
-    pub(super) bias: bool,
+    left: Array<B>,
+    right: Array<B>,
+    bias: bool,
+    value: Option<HeldValue<B>>,
+}
+
+/// A [`Value`] likewise.
+#[derive(Debug)]
+pub(super) enum HeldValue<B: Backend> {
+    Read(Array<B>),
+    Transposed(Array<B>),
+}
+
+impl<B: Backend> HeldTerm<B> {
+    pub(super) fn term(&self) -> Term<'_, B::Buffer> {
+        let value = self.value.as_ref().map(|value| match value {
+            HeldValue::Read(value) => Value::Read(&value.buffer),
+            HeldValue::Transposed(value) => Value::Transposed(&value.buffer),
+        });
+        Term { left: &self.left.buffer, right: &self.right.buffer, bias: self.bias, value }
+    }
 }
 
 #[derive(Debug)]
@@ -177,13 +200,46 @@ impl<B: Backend> FastTrajectory<B> {
             return Err(x.unsuitable("fast weights", format!("they read [{batch}, {inp}]")));
         }
         let version = path.changes.len();
-        let value = path.read_at(version, &x.array, bias)?;
+        let (value, _) = path.read_onto(version, &x.array, bias, None)?;
         if x.is_tracked() {
             path.begin();
         }
         drop(path);
         let op = Read { path: Rc::clone(&self.path), version, value: value.clone(), bias };
         self.record(op, x, value)
+    }
+
+    /// `(W + F) x + b + c`: what a plastic linear layer gives, x `[B, in]`, W `[out, in]` and b `[out]`, to `[B, out]`.
+    ///
+    /// # Errors
+    /// When the shapes don't fit.
+    pub fn linear(&self, x: &Tensor<B>, weight: &Tensor<B>, bias: &Tensor<B>) -> Result<Tensor<B>> {
+        let mut path = self.path.borrow_mut();
+        let FastSizes { batch, out, inp } = path.sizes;
+        let fits = x.shape() == [batch, inp].into()
+            && weight.shape() == [out, inp].into()
+            && bias.shape() == [out].into();
+        if !fits || path.is_by_changes() || path.backend.onto().is_none() {
+            drop(path);
+            return x.linear(weight, bias)?.add(&self.read(x)?);
+        }
+        let sizes = MatMulSizes { batch: 1, m: batch, k: inp, n: out, transpose_a: false, transpose_b: true };
+        let product = path.backend.matmul(&x.array.buffer, &weight.array.buffer, sizes)?;
+        let version = path.changes.len();
+        let onto = Some([&product, &bias.array.buffer]);
+        let (value, total) = path.read_onto(version, &x.array, true, onto)?;
+        let total = total.ok_or(TensorError::Untracked { what: "a read of fast weights" })?;
+        let array = |buffer| Array::new(&path.backend, buffer, [batch, out].into());
+        let (product, total) = (array(product), array(total));
+        if x.is_tracked() {
+            path.begin();
+        }
+        drop(path);
+        // as the operations that it stands for; nobody sees of the first that its bias is not in yet
+        let slow = Linear::record([x, weight, bias], product)?;
+        let op = Read { path: Rc::clone(&self.path), version, value: value.clone(), bias: true };
+        let read = self.record(op, x, value)?;
+        Tape::record(Zip::Add, &[&slow, &read], total)
     }
 
     /// `Fᵀ g`: g `[B, out]` to `[B, in]`.
@@ -368,20 +424,24 @@ impl<B: Backend> Path<B> {
     }
 
     /// Carries out the next change, and reads.
-    fn advance(&mut self, x: Option<(&Array<B>, bool)>) -> Result<Option<B::Buffer>> {
+    fn advance(&mut self, reading: Option<Reading<'_, B::Buffer>>) -> Result<Advanced<B::Buffer>> {
         let (alpha, beta) = self.plastic()?;
         let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
         self.keep_copy();
         let change = &self.changes[self.version];
-        let x = x.map(|(x, bias)| (&x.buffer, bias));
-        let Advanced { read, norm } =
-            self.backend.fast_advance(&mut self.fast, &plastic, Some(change.change()), x, self.sizes)?;
+        let mut advanced = self.backend.fast_advance(
+            &mut self.fast,
+            &plastic,
+            Some(change.change()),
+            reading,
+            self.sizes,
+        )?;
         self.version += 1;
-        if let (true, Some(norm)) = (self.version > self.carried, norm) {
+        if let (true, Some(norm)) = (self.version > self.carried, advanced.norm.take()) {
             self.carried = self.version;
             self.norms.push(Array::new(&self.backend, norm, [self.sizes.batch].into()));
         }
-        Ok(read)
+        Ok(advanced)
     }
 
     /// Keeps a copy of F as it stands, if taking the changes since the last one back would lose too much.
@@ -403,31 +463,49 @@ impl<B: Backend> Path<B> {
 
     /// `F x`, plus c if `bias`, at a version.
     pub(super) fn read_at(&mut self, version: usize, x: &Array<B>, bias: bool) -> Result<Array<B>> {
-        let FastSizes { batch, out, .. } = self.sizes;
-        let mut read = self.read_by_changes(version, x, bias)?;
-        if read.is_some() {
-            // nothing to carry out
-        } else if self.version > version {
-            self.retreat_to(version, None)?;
-        }
-        while read.is_none() && self.version < version {
-            let last = self.version + 1 == version;
-            read = self.advance(last.then_some((x, bias)))?;
-        }
-        let buffer = match read {
-            Some(buffer) => buffer,
-            None => {
-                let none = Plastic { alpha: &x.buffer, beta: &x.buffer };
-                let x = Some((&x.buffer, bias));
-                let advanced = self.backend.fast_advance(&mut self.fast, &none, None, x, self.sizes)?;
-                advanced.read.ok_or(TensorError::Untracked { what: "a read of fast weights" })?
-            }
-        };
-        Ok(Array::new(&self.backend, buffer, [batch, out].into()))
+        Ok(self.read_onto(version, x, bias, None)?.0)
     }
 
-    /// `Fᵀ g` at a version.
-    pub(super) fn read_transposed_at(&mut self, version: usize, g: &Array<B>) -> Result<Array<B>> {
+    /// The same, and that added to `[batch, out]` and a row `[out]`, if these are given, which they are where F is formed.
+    fn read_onto(
+        &mut self,
+        version: usize,
+        x: &Array<B>,
+        bias: bool,
+        onto: Option<[&B::Buffer; 2]>,
+    ) -> Result<(Array<B>, Option<B::Buffer>)> {
+        let FastSizes { batch, out, .. } = self.sizes;
+        let array = |path: &Self, buffer| Array::new(&path.backend, buffer, [batch, out].into());
+        if let Some(read) = self.read_by_changes(version, x, bias)? {
+            return Ok((array(self, read), None));
+        }
+        if self.version > version {
+            self.retreat_to(version, None)?;
+        }
+        let reading = Reading { x: &x.buffer, bias, onto };
+        let mut advanced = None;
+        while self.version < version {
+            let last = self.version + 1 == version;
+            advanced = Some(self.advance(last.then_some(reading))?);
+        }
+        let advanced = match advanced {
+            Some(advanced) => advanced,
+            None => {
+                let none = Plastic { alpha: &x.buffer, beta: &x.buffer };
+                self.backend.fast_advance(&mut self.fast, &none, None, Some(reading), self.sizes)?
+            }
+        };
+        let read = advanced.read.ok_or(TensorError::Untracked { what: "a read of fast weights" })?;
+        Ok((array(self, read), advanced.total))
+    }
+
+    /// `Fᵀ g` at a version, added to what was before, if anything; not by changes.
+    pub(super) fn read_transposed_at(
+        &mut self,
+        version: usize,
+        g: &Array<B>,
+        before: Option<&B::Buffer>,
+    ) -> Result<Array<B>> {
         let shape = [self.sizes.batch, self.sizes.inp].into();
         if let Some(read) = self.read_transposed_by_changes(version, g)? {
             return Ok(Array::new(&self.backend, read, shape));
@@ -435,15 +513,15 @@ impl<B: Backend> Path<B> {
         while self.version < version {
             self.advance(None)?;
         }
-        let read = self.retreat_to(version, Some(g))?;
-        match read {
+        let read = self.retreat_to(version, Some((g, before)))?;
+        match read.or_else(|| before.cloned()) {
             Some(buffer) => Ok(Array::new(&self.backend, buffer, shape)),
             None => Array::zeros(&self.backend, shape),
         }
     }
 
-    /// Takes changes back until `version`, and reads `Fᵀ g`.
-    fn retreat_to(&mut self, version: usize, g: Option<&Array<B>>) -> Result<Option<B::Buffer>> {
+    /// Takes changes back until `version`, and reads `Fᵀ g`, added to what was before, if anything.
+    fn retreat_to(&mut self, version: usize, g: Option<ByRead<'_, B>>) -> Result<Option<B::Buffer>> {
         while self.version > version {
             if let Some((first, replayed)) = &self.replayed
                 && (*first..*first + replayed.len()).contains(&version)
@@ -472,18 +550,19 @@ impl<B: Backend> Path<B> {
             }
         }
         let Some(fast) = &mut self.fast else { return Ok(None) };
-        let Some(g) = g else { return Ok(None) };
+        let Some((g, before)) = g else { return Ok(None) };
         let none = Plastic { alpha: &g.buffer, beta: &g.buffer };
-        self.backend.fast_retreat(fast, &none, None, Some(&g.buffer), self.sizes)
+        self.backend.fast_retreat(fast, &none, None, Some(&g.buffer), before, self.sizes)
     }
 
     /// Takes change `index` back, and reads `Fᵀ g`.
-    fn take_back(&mut self, index: usize, g: Option<&Array<B>>) -> Result<Option<B::Buffer>> {
+    fn take_back(&mut self, index: usize, g: Option<ByRead<'_, B>>) -> Result<Option<B::Buffer>> {
         let (alpha, beta) = self.plastic()?;
         let plastic = Plastic { alpha: &alpha.buffer, beta: &beta.buffer };
         let Some(fast) = &mut self.fast else { return Ok(None) };
         let change = Some(self.changes[index].change());
-        self.backend.fast_retreat(fast, &plastic, change, g.map(|g| &g.buffer), self.sizes)
+        let (g, before) = g.map_or((None, None), |(g, before)| (Some(&g.buffer), before));
+        self.backend.fast_retreat(fast, &plastic, change, g, before, self.sizes)
     }
 
     /// Goes through the stretch from version `from` to here again, and keeps every version.
@@ -511,17 +590,24 @@ impl<B: Backend> Path<B> {
         self.back.as_mut().ok_or(TensorError::Untracked { what: "a way back" })
     }
 
-    /// Takes the derivative of what was read in: `left ⊗ right` by F, and ⟨grad, value⟩ into S.
+    /// Takes the derivative by what was read at a version in: `left ⊗ right` by F, and its inner product with the value, for S.
     pub(super) fn include(
         &mut self,
         sweep: u64,
-        term: HeldTerm<B>,
-        grad: &Array<B>,
-        value: &Array<B>,
+        version: usize,
+        [left, right]: [Array<B>; 2],
+        bias: bool,
+        value: HeldValue<B>,
     ) -> Result<()> {
-        let backend = self.backend.clone();
+        let (backend, by_changes) = (self.backend.clone(), self.is_by_changes());
         let back = self.back(sweep)?;
-        backend.add_inner(&mut back.credit.inner, &grad.buffer, &value.buffer)?;
+        let mut term = HeldTerm { version, left, right, bias, value: Some(value) };
+        if by_changes {
+            if let Some((by, value)) = term.term().inner() {
+                backend.add_inner(&mut back.credit.inner, by, value)?;
+            }
+            term.value = None;
+        }
         back.terms.push(term);
         Ok(())
     }

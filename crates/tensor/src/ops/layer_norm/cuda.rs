@@ -20,14 +20,21 @@ impl LayerNormKernels for Cuda {
         cols: usize,
         eps: f64,
     ) -> Result<CudaBuffer> {
-        let rows = x.len() / cols;
-        self.build(x.len(), |out| {
-            let arguments =
-                (out, x.slice(), gamma.slice(), beta.slice(), rows as u32, cols as u32, eps as f32);
-            // SAFETY: layer_norm(out, x, gamma, beta, rows, cols, eps) reads and writes `rows` rows of `cols` elements,
-            // as many as `x` and `out` have, and reads `cols` of gamma and beta
-            unsafe { self.launch("layer_norm", groups(rows, cols), arguments) }
-        })
+        self.normed(x, None, [gamma, beta], cols, eps)
+    }
+
+    fn add_layer_norm(
+        &self,
+        x: &CudaBuffer,
+        y: &CudaBuffer,
+        gamma: &CudaBuffer,
+        beta: &CudaBuffer,
+        cols: usize,
+        eps: f64,
+    ) -> Result<Option<[CudaBuffer; 2]>> {
+        let sum = self.build(x.len(), |_| Ok(()))?;
+        let out = self.normed(x, Some((y, &sum)), [gamma, beta], cols, eps)?;
+        Ok(Some([sum, out]))
     }
 
     fn layer_norm_grad(
@@ -42,14 +49,7 @@ impl LayerNormKernels for Cuda {
         let rows = x.len() / cols;
         // two numbers a row
         let kept = self.build(if parameters { 2 * rows } else { 0 }, |_| Ok(()))?;
-        let kept_at = if parameters { kept.address() } else { 0 };
-        let dx = self.build(x.len(), |dx| {
-            let arguments =
-                (dx, kept_at, x.slice(), gamma.slice(), grad.slice(), rows as u32, cols as u32, eps as f32);
-            // SAFETY: layer_norm_back(dx, kept, x, gamma, grad, rows, cols, eps) reads and writes `rows` rows of `cols`
-            // elements, as many as dx, x and grad have, reads `cols` of gamma, and writes two a row to `kept` if there is one
-            unsafe { self.launch("layer_norm_back", groups(rows, cols), arguments) }
-        })?;
+        let dx = self.layer_norm_back_onto([x, gamma, grad], None, parameters.then_some(&kept), cols, eps)?;
         if !parameters {
             return Ok(LayerNormGrad { x: dx, parameters: None });
         }
@@ -80,6 +80,51 @@ impl LayerNormKernels for Cuda {
 
     fn along_sequences(&self) -> Option<&dyn NormsAlongSequences<CudaBuffer>> {
         Some(self)
+    }
+}
+
+impl Cuda {
+    /// The layer normalisation of x, or of x and another added up, which goes to a buffer that nobody shares.
+    fn normed(
+        &self,
+        x: &CudaBuffer,
+        more: Option<(&CudaBuffer, &CudaBuffer)>,
+        [gamma, beta]: [&CudaBuffer; 2],
+        cols: usize,
+        eps: f64,
+    ) -> Result<CudaBuffer> {
+        let rows = x.len() / cols;
+        let (y, sum) = more.map_or((0, 0), |(y, sum)| (y.address(), sum.address()));
+        self.build(x.len(), |out| {
+            let sizes = (rows as u32, cols as u32, eps as f32);
+            let arguments = (out, sum, x.slice(), y, gamma.slice(), beta.slice(), sizes.0, sizes.1, sizes.2);
+            // SAFETY: layer_norm(out, sum, x, y, gamma, beta, rows, cols, eps) reads and writes `rows` rows of `cols` elements,
+            // as many as x, y, `sum` and `out` have, and reads `cols` of gamma and beta
+            unsafe { self.launch("layer_norm", groups(rows, cols), arguments) }
+        })
+    }
+
+    /// The derivative by x, given x, γ and that of the output, added to what was before. Each row's two moments go to `kept`,
+    /// which nobody shares.
+    pub(crate) fn layer_norm_back_onto(
+        &self,
+        [x, gamma, grad]: [&CudaBuffer; 3],
+        before: Option<&CudaBuffer>,
+        kept: Option<&CudaBuffer>,
+        cols: usize,
+        eps: f64,
+    ) -> Result<CudaBuffer> {
+        let rows = x.len() / cols;
+        let (kept, before) = (kept.map_or(0, CudaBuffer::address), before.map_or(0, CudaBuffer::address));
+        self.build(x.len(), |dx| {
+            let sizes = (rows as u32, cols as u32, eps as f32);
+            let given = (x.slice(), gamma.slice(), grad.slice());
+            let arguments = (dx, kept, given.0, given.1, given.2, before, sizes.0, sizes.1, sizes.2);
+            // SAFETY: layer_norm_back(dx, kept, x, gamma, grad, before, rows, cols, eps) reads and writes `rows` rows of `cols`
+            // elements, as many as dx, x, grad and what was before have, reads `cols` of gamma, and writes two a row to `kept`
+            // if there is one
+            unsafe { self.launch("layer_norm_back", groups(rows, cols), arguments) }
+        })
     }
 }
 

@@ -9,24 +9,35 @@ __device__ float2 moments(const float* x, unsigned cols, float eps) {
     return make_float2(mean, 1.0f / sqrtf(combine(squares, Sum()) / cols + eps));
 }
 
+// Of x, or, if there is a y, of x + y, which goes to `sum`.
 extern "C" __global__ void layer_norm(
-    float* out, const float* x, const float* gamma, const float* beta, unsigned rows, unsigned cols, float eps) {
+    float* out, float* sum, const float* x, const float* y, const float* gamma, const float* beta, unsigned rows,
+    unsigned cols, float eps) {
     unsigned row = group();
     if (row >= rows) return;
     x += (size_t)row * cols;
+    if (y) {
+        y += (size_t)row * cols;
+        sum += (size_t)row * cols;
+        // a thread reads again what it wrote itself, and nothing else
+        for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) sum[i] = x[i] + y[i];
+        x = sum;
+    }
     out += (size_t)row * cols;
     float2 m = moments(x, cols, eps);
     for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) out[i] = (x[i] - m.x) * m.y * gamma[i] + beta[i];
 }
 
-// The derivative by x, and each row's moments for those by gamma and beta, if they are asked for.
+// The derivative by x, added to what was before, if anything, and each row's moments for those by gamma and beta, if they are
+// asked for.
 extern "C" __global__ void layer_norm_back(
-    float* dx, float2* kept, const float* x, const float* gamma, const float* grad, unsigned rows, unsigned cols,
-    float eps) {
+    float* dx, float2* kept, const float* x, const float* gamma, const float* grad, const float* before,
+    unsigned rows, unsigned cols, float eps) {
     unsigned row = group();
     if (row >= rows) return;
     x += (size_t)row * cols;
     dx += (size_t)row * cols;
+    if (before) before += (size_t)row * cols;
     grad += (size_t)row * cols;
     float2 m = moments(x, cols, eps);
     if (kept && threadIdx.x == 0) kept[row] = m;
@@ -39,7 +50,8 @@ extern "C" __global__ void layer_norm_back(
     float mean = combine(sum, Sum()) / cols;
     along = combine(along, Sum()) / cols;
     for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) {
-        dx[i] = m.y * (grad[i] * gamma[i] - mean - (x[i] - m.x) * m.y * along);
+        float by_x = m.y * (grad[i] * gamma[i] - mean - (x[i] - m.x) * m.y * along);
+        dx[i] = before ? before[i] + by_x : by_x;
     }
 }
 

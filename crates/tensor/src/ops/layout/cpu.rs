@@ -68,6 +68,22 @@ impl<E: CpuElement> LayoutKernels for Cpu<E> {
         }))
     }
 
+    fn swap(
+        &self,
+        x: &CpuBuffer<E>,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        [first, second]: [usize; 2],
+    ) -> Result<CpuBuffer<E>> {
+        Ok(CpuBuffer::build(outer * stride, |out| {
+            out.copy_from_slice(x.as_slice());
+            for run in out.chunks_exact_mut(stride.max(1)) {
+                run[start..start + first + second].rotate_left(first);
+            }
+        }))
+    }
+
     fn concat(&self, parts: &[(&CpuBuffer<E>, usize)], outer: usize) -> Result<CpuBuffer<E>> {
         let stride: usize = parts.iter().map(|(_, len)| len).sum();
         Ok(CpuBuffer::build(outer * stride, |out| {

@@ -4,7 +4,7 @@ use super::LayoutKernels;
 use crate::cuda::{Cuda, CudaBuffer, Parts, Slice, Strided, elements, over};
 use crate::{Result, Shape};
 
-pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "join_runs", "pad"];
+pub(crate) const KERNELS: &[&str] = &["copy_strided", "copy_runs", "join_runs", "pad", "swap_runs"];
 
 /// Where runs lie in a buffer: how far apart, and where in that the first begins.
 #[derive(Clone, Copy)]
@@ -44,12 +44,24 @@ impl LayoutKernels for Cuda {
         start: usize,
         len: usize,
     ) -> Result<CudaBuffer> {
+        self.pad_onto(x, None, [outer, stride, start, len])
+    }
+
+    fn swap(
+        &self,
+        x: &CudaBuffer,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        [first, second]: [usize; 2],
+    ) -> Result<CudaBuffer> {
         let total = outer * stride;
         self.build(total, |out| {
-            let arguments = (out, x.slice(), stride as u32, start as u32, len as u32, total as u32);
-            // SAFETY: pad(out, x, stride, start, len, total) writes `total` elements, as many as `out` has, and
-            // reads `len` for each `stride` of them, as many as `x` has
-            unsafe { self.launch("pad", elements(total), arguments) }
+            let sizes = (stride as u32, start as u32, first as u32, second as u32, total as u32);
+            let arguments = (out, x.slice(), sizes.0, sizes.1, sizes.2, sizes.3, sizes.4);
+            // SAFETY: swap_runs(out, x, stride, start, first, second, total) reads and writes `total` elements, as many as both
+            // have, the parts lying inside of a run
+            unsafe { self.launch("swap_runs", elements(total), arguments) }
         })
     }
 
@@ -75,6 +87,22 @@ impl LayoutKernels for Cuda {
 }
 
 impl Cuda {
+    /// `outer` runs of `stride` elements of what was before, or zeros, with `len` of x added from `start` on.
+    pub(crate) fn pad_onto(
+        &self,
+        x: &CudaBuffer,
+        before: Option<&CudaBuffer>,
+        [outer, stride, start, len]: [usize; 4],
+    ) -> Result<CudaBuffer> {
+        let (total, before) = (outer * stride, before.map_or(0, CudaBuffer::address));
+        self.build(total, |out| {
+            let arguments = (out, x.slice(), before, stride as u32, start as u32, len as u32, total as u32);
+            // SAFETY: pad(out, x, before, stride, start, len, total) writes `total` elements, as many as `out` and what was
+            // before have, and reads `len` for each `stride` of them, as many as `x` has
+            unsafe { self.launch("pad", elements(total), arguments) }
+        })
+    }
+
     /// `len` elements of `x`, read along `walk`, which must stay inside of it.
     pub(crate) fn copy_strided(&self, x: &CudaBuffer, walk: Strided<1>, len: usize) -> Result<CudaBuffer> {
         self.build(len, |out| {

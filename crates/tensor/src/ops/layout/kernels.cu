@@ -26,12 +26,27 @@ extern "C" __global__ void join_runs(
     out[i / len * stride + start + blockIdx.y * len + i % len] = parts.at[blockIdx.y][i];
 }
 
-// Runs of `stride` zeros, with the next `len` elements of x from `start` on.
+// Runs of `stride` elements of what was before, or zeros, with the next `len` elements of x added from `start` on.
 extern "C" __global__ void pad(
-    float* out, const float* x, unsigned stride, unsigned start, unsigned len, unsigned total) {
+    float* out, const float* x, const float* before, unsigned stride, unsigned start, unsigned len, unsigned total) {
     unsigned i = element();
     if (i >= total) return;
     unsigned along = i % stride;
     bool inside = along >= start && along - start < len;
-    out[i] = inside ? x[i / stride * len + along - start] : 0.0f;
+    float value = inside ? x[i / stride * len + along - start] : 0.0f;
+    out[i] = before ? before[i] + value : value;
+}
+
+// Runs of `stride`, in which the `first` elements from `start` on and the `second` ones after them change places.
+extern "C" __global__ void swap_runs(
+    float* out, const float* x, unsigned stride, unsigned start, unsigned first, unsigned second, unsigned total) {
+    unsigned i = element();
+    if (i >= total) return;
+    unsigned along = i % stride, from = i;
+    if (along >= start && along < start + second) {
+        from = i + first;
+    } else if (along >= start + second && along < start + first + second) {
+        from = i - second;
+    }
+    out[i] = x[from];
 }

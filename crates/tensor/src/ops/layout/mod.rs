@@ -46,6 +46,20 @@ pub trait LayoutKernels: Storage {
         len: usize,
     ) -> Result<Self::Buffer>;
 
+    /// Of each of `outer` runs of `stride` elements, two neighbouring parts, of `first` and `second` elements from `start` on, in
+    /// each other's place.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn swap(
+        &self,
+        x: &Self::Buffer,
+        outer: usize,
+        stride: usize,
+        start: usize,
+        parts: [usize; 2],
+    ) -> Result<Self::Buffer>;
+
     /// Joins buffers, each `outer` runs of its own length, run by run.
     ///
     /// # Errors
@@ -92,7 +106,16 @@ impl<B: Backend> Op<B> for Slice {
     }
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
-        let len = r.inputs[0].shape()[self.axis];
+        let whole = r.inputs[0].shape();
+        let len = whole[self.axis];
+        if let Some(kernels) = r.onto()
+            && let Some(before) = r.take_sum(0)
+        {
+            let (outer, inner) = (whole[..self.axis].iter().product(), whole.stride(self.axis));
+            let (start, run) = (self.start * inner, grad.shape()[self.axis] * inner);
+            let sum = kernels.pad(&grad.array.buffer, &before, outer, len * inner, start, run)?;
+            return Ok(smallvec![Some(Array::new(grad.backend(), sum, whole).into())]);
+        }
         Ok(smallvec![Some(grad.pad(self.axis, self.start, len)?)])
     }
 }
@@ -110,6 +133,22 @@ impl<B: Backend> Op<B> for Pad {
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
         let len = r.inputs[0].shape()[self.axis];
         Ok(smallvec![Some(grad.slice(self.axis, self.start, len)?)])
+    }
+}
+
+struct Swap {
+    start: usize,
+    parts: [usize; 2],
+}
+
+impl<B: Backend> Op<B> for Swap {
+    fn name(&self) -> &'static str {
+        "swap"
+    }
+
+    fn backward(&self, _: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        let [first, second] = self.parts;
+        Ok(smallvec![Some(grad.swap(self.start, [second, first])?)])
     }
 }
 
@@ -215,6 +254,20 @@ impl<B: Backend> Tensor<B> {
             &[self],
             Array::new(self.backend(), buffer, shape.with_axis(axis, len)),
         )
+    }
+
+    /// Along the last axis, two neighbouring parts from `start` on, of such lengths, in each other's place.
+    ///
+    /// # Errors
+    /// [`TensorError::Index`] when the axis ends before that.
+    pub fn swap(&self, start: usize, parts: [usize; 2]) -> Result<Self> {
+        let (outer, stride) = self.shape().rows_cols();
+        let end = start.saturating_add(parts[0]).saturating_add(parts[1]);
+        if end > stride {
+            return Err(TensorError::Index { op: "swap", index: end, len: stride });
+        }
+        let buffer = self.backend().swap(&self.array.buffer, outer, stride, start, parts)?;
+        Tape::record(Swap { start, parts }, &[self], Array::new(self.backend(), buffer, self.shape()))
     }
 
     /// Joins tensors along `axis`; their other axes must be equal.

@@ -48,6 +48,8 @@ fn values_by_hand() {
     check(x.reshape([3, 2]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]);
     check(x.permute(&[1, 0]), &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0], [3, 2]);
     check(x.slice(1, 1, 2), &[2.0, 3.0, 5.0, 6.0], [2, 2]);
+    check(x.swap(0, [1, 2]), &[2.0, 3.0, 1.0, 5.0, 6.0, 4.0], [2, 3]);
+    check(x.swap(1, [1, 1]), &[1.0, 3.0, 2.0, 4.0, 6.0, 5.0], [2, 3]);
     check(x.slice(1, 1, 1).unwrap().pad(1, 1, 3), &[0.0, 2.0, 0.0, 0.0, 5.0, 0.0], [2, 3]);
     check(
         Tensor::concat(&[&x, &tensor(&[7.0, 8.0], [2, 1])], 1),
@@ -77,6 +79,7 @@ fn what_does_not_fit_is_named() {
         x.pad(0, usize::MAX, 3),
         &format!("pad: index {} is outside of an axis of length 3", usize::MAX),
     );
+    check_error(x.swap(1, [1, 2]), "swap: index 4 is outside of an axis of length 3");
     check_error(x.pad(0, 2, 3), "pad: index 4 is outside of an axis of length 3");
     check_error(
         Tensor::concat(&[&x, &noise([3, 3])], 1),

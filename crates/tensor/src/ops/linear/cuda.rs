@@ -62,6 +62,23 @@ impl LinearKernels for Cuda {
 }
 
 impl Cuda {
+    /// `before + grad W`: grad `[rows, out]`, W `[out, inp]`.
+    pub(crate) fn linear_back_onto(
+        &self,
+        grad: &CudaBuffer,
+        weight: &CudaBuffer,
+        mut before: CudaBuffer,
+        [rows, out, inp]: [usize; 3],
+    ) -> Result<CudaBuffer> {
+        if rows * out * inp > 0 {
+            let sizes =
+                MatMulSizes { batch: 1, m: rows, k: out, n: inp, transpose_a: false, transpose_b: false };
+            let (grad, weight) = ((grad.slice(), rows * out), (weight.slice(), out * inp));
+            self.add_products(grad, weight, (before.make_mut()?, rows * inp), sizes, 1.0)?;
+        }
+        Ok(before)
+    }
+
     /// Buffers one after the other.
     pub(crate) fn joined(&self, parts: &[&CudaBuffer]) -> Result<CudaBuffer> {
         if let &[part] = parts {

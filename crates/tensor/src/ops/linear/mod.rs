@@ -43,7 +43,14 @@ pub trait LinearKernels: Storage {
     fn sum_of_rows(&self, parts: &[&Self::Buffer], width: usize) -> Result<Self::Buffer>;
 }
 
-struct Linear;
+pub(crate) struct Linear;
+
+impl Linear {
+    /// Puts what was computed for `[x, W, b]` on their tape.
+    pub(crate) fn record<B: Backend>(inputs: [&Tensor<B>; 3], value: Array<B>) -> Result<Tensor<B>> {
+        Tape::record(Linear, &inputs, value)
+    }
+}
 
 impl<B: Backend> Op<B> for Linear {
     fn name(&self) -> &'static str {
@@ -52,7 +59,15 @@ impl<B: Backend> Op<B> for Linear {
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
         let (x, weight, bias) = (&r.inputs[0], &r.inputs[1], &r.inputs[2]);
-        let dx = r.want(0, || grad.matmul(weight))?;
+        let dx = r.want(0, || match (r.onto(), r.take_sum(0)) {
+            (Some(kernels), Some(before)) => {
+                let ((rows, out), inp) = (grad.shape().rows_cols(), weight.shape()[1]);
+                let (g, w) = (&grad.array.buffer, &weight.array.buffer);
+                let dx = kernels.linear_back(g, w, before, rows, out, inp)?;
+                Ok(Array::new(x.backend(), dx, x.shape()).into())
+            }
+            _ => grad.matmul(weight),
+        })?;
         if r.is_plain() {
             // a weight is used at every step: its shares are one tall product in the end
             r.put_off(1, || Share::Outer(grad.array().clone(), x.array().clone()));

@@ -18,6 +18,8 @@ pub(crate) const KERNELS: &[&str] = &[
     "map_gelu",
     "map_gelu_slope",
     "map_normal_density",
+    "gelu_back",
+    "gelu_slope_back",
 ];
 
 impl MapKernels for Cuda {
@@ -41,6 +43,24 @@ impl MapKernels for Cuda {
         self.build(len, |out| {
             // SAFETY: map_*(out, x, c, len) reads and writes `len` elements, as many as both have
             unsafe { self.launch(kernel, elements(len), (out, x.slice(), c, len as u32)) }
+        })
+    }
+}
+
+impl Cuda {
+    /// `before + grad ∘ f'(x)` by a kernel of that name.
+    pub(crate) fn map_back_onto(
+        &self,
+        kernel: &'static str,
+        x: &CudaBuffer,
+        grad: &CudaBuffer,
+        before: Option<&CudaBuffer>,
+    ) -> Result<CudaBuffer> {
+        let len = x.len();
+        self.build(len, |out| {
+            let arguments = (out, x.slice(), grad.slice(), before.map_or(0, CudaBuffer::address), len as u32);
+            // SAFETY: *_back(out, x, grad, before, len) reads and writes `len` elements, as many as all of them have
+            unsafe { self.launch(kernel, elements(len), arguments) }
         })
     }
 }

@@ -26,3 +26,16 @@ MAP(positive, x > 0.0f ? 1.0f : 0.0f)
 MAP(gelu, x * normcdff(x))
 MAP(gelu_slope, normcdff(x) + x * normal_density(x))
 MAP(normal_density, normal_density(x))
+
+// NAME_back for some: what was before, or zero, and grad times the derivative.
+#define MAP_BACK(NAME, SLOPE)                                                                         \
+    extern "C" __global__ void NAME##_back(                                                           \
+        float* out, const float* in, const float* grad, const float* before, unsigned len) {          \
+        unsigned i = element();                                                                       \
+        if (i >= len) return;                                                                         \
+        float x = in[i], sum = before ? before[i] : 0.0f;                                             \
+        out[i] = sum + grad[i] * (SLOPE);                                                             \
+    }
+
+MAP_BACK(gelu, normcdff(x) + x * normal_density(x))
+MAP_BACK(gelu_slope, normal_density(x) * (2.0f - x * x))

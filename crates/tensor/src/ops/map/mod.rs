@@ -60,6 +60,14 @@ impl<B: Backend> Op<B> for Mapped<B::Elem> {
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
         let (x, y) = (&r.inputs[0], r.output);
+        if let (Map::Gelu | Map::GeluSlope, Some(kernels)) = (self.0, r.onto()) {
+            let (before, given) = (r.take_sum(0), (&x.array.buffer, &grad.array.buffer));
+            let dx = match self.0 {
+                Map::Gelu => kernels.gelu_back(given.0, given.1, before.as_ref())?,
+                _ => kernels.gelu_slope_back(given.0, given.1, before.as_ref())?,
+            };
+            return Ok(smallvec![Some(Array::new(x.backend(), dx, x.shape()).into())]);
+        }
         let dx = match self.0 {
             Map::Scale(c) => grad.map(Map::Scale(c))?,
             Map::Shift(_) => grad.clone(),

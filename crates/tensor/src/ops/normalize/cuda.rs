@@ -6,7 +6,7 @@ use super::{Groups, NormalizeKernels};
 use crate::cuda::{Cuda, CudaBuffer, groups};
 use crate::{Result, Storage};
 
-pub(crate) const KERNELS: &[&str] = &["moments", "normalize", "normalize_slope"];
+pub(crate) const KERNELS: &[&str] = &["moments", "normalize", "normalize_slope", "normalize_slope_back"];
 
 /// [`Groups`] as in `kernels.cu`.
 #[derive(Clone, Copy)]
@@ -54,5 +54,27 @@ impl NormalizeKernels for Cuda {
             unsafe { self.launch("moments", groups(by.count, by.size()), arguments) }
         })?;
         Ok((means, variances))
+    }
+}
+
+impl Cuda {
+    /// The derivatives by x and g of `⟨h, J g⟩`, J the derivative of `normalize` at x, each added to what was before.
+    pub(crate) fn normalize_slope_back_onto(
+        &self,
+        [x, g, h]: [&CudaBuffer; 3],
+        before: [Option<&CudaBuffer>; 2],
+        by: Groups,
+        eps: f64,
+    ) -> Result<[CudaBuffer; 2]> {
+        let before = before.map(|before| before.map_or(0, CudaBuffer::address));
+        let mut dg = self.build(g.len(), |_| Ok(()))?;
+        let dx = self.build(x.len(), |dx| {
+            let (dg, given, sizes) = (dg.make_mut()?, (x.slice(), g.slice(), h.slice()), Sizes::from(by));
+            let arguments = (dx, dg, given.0, given.1, given.2, before[0], before[1], sizes, eps as f32);
+            // SAFETY: normalize_slope_back(dx, dg, x, g, h, before x, before g, groups, eps) reads and writes the groups'
+            // elements, which are all that these have
+            unsafe { self.launch("normalize_slope_back", groups(by.count, by.size()), arguments) }
+        })?;
+        Ok([dx, dg])
     }
 }

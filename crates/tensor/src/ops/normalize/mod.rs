@@ -99,6 +99,14 @@ impl<B: Backend> Op<B> for NormalizeSlope {
 
     fn backward(&self, rec: &Recorded<'_, B>, h: &Tensor<B>) -> Result<Grads<B>> {
         let (x, g, jg) = (&rec.inputs[0], &rec.inputs[1], rec.output);
+        if let Some(kernels) = rec.onto() {
+            let given = [x, g, h].map(|t| &t.array.buffer);
+            let before = [rec.take_sum(0), rec.take_sum(1)];
+            let before = [before[0].as_ref(), before[1].as_ref()];
+            let found = kernels.normalize_slope_back(given, before, self.0.groups, self.0.eps)?;
+            let [dx, dg] = found.map(|d| Tensor::from(Array::new(x.backend(), d, x.shape())));
+            return Ok(smallvec![rec.wanted[0].then_some(dx), rec.wanted[1].then_some(dg)]);
+        }
         let jh = x.normalize_slope(h, self.0)?;
         // ⟨h, J g⟩ depends on x through r and x̂, and dx̂ = J dx, dr = −r² x̂/n dx:
         // dx = −r (x̂ mean(h J g) + mean(h x̂) J g + mean(g x̂) J h)

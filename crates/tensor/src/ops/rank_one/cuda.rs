@@ -3,7 +3,7 @@
 use cudarc::driver::DeviceRepr;
 
 use super::RankOneKernels;
-use crate::cuda::{Cuda, CudaBuffer, elements};
+use crate::cuda::{Cuda, CudaBuffer, elements, over};
 use crate::{Result, Storage};
 
 pub(crate) const KERNELS: &[&str] = &["rank_one_norms", "rank_one_norms_back"];
@@ -24,6 +24,32 @@ struct RankOnePairs {
 // SAFETY: it is laid out as in C, has no padding and holds numbers and addresses only
 unsafe impl DeviceRepr for RankOnePairs {}
 
+impl RankOnePairs {
+    /// Up to as many pairs as there is room for, of `batch` rows.
+    fn of(pairs: &[(&CudaBuffer, &CudaBuffer)], batch: usize) -> Self {
+        let mut given = Self::default();
+        let width = |buffer: &CudaBuffer| (buffer.len() / batch.max(1)) as u32;
+        for (n, (p, q)) in pairs.iter().enumerate() {
+            (given.p[n], given.q[n]) = (p.address(), q.address());
+            (given.out[n], given.inp[n]) = (width(p), width(q));
+        }
+        given
+    }
+}
+
+/// As in `kernels.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct RankOneBack {
+    dp: [u64; MOST],
+    dq: [u64; MOST],
+    before_p: [u64; MOST],
+    before_q: [u64; MOST],
+}
+
+// SAFETY: likewise
+unsafe impl DeviceRepr for RankOneBack {}
+
 impl RankOneKernels for Cuda {
     fn rank_one_norms(&self, pairs: &[(&CudaBuffer, &CudaBuffer)], batch: usize) -> Result<CudaBuffer> {
         if pairs.is_empty() || batch == 0 {
@@ -31,11 +57,7 @@ impl RankOneKernels for Cuda {
         }
         self.build(batch, |sums| {
             for (i, some) in pairs.chunks(MOST).enumerate() {
-                let mut given = RankOnePairs::default();
-                for (n, (p, q)) in some.iter().enumerate() {
-                    (given.p[n], given.q[n]) = (p.address(), q.address());
-                    (given.out[n], given.inp[n]) = ((p.len() / batch) as u32, (q.len() / batch) as u32);
-                }
+                let given = RankOnePairs::of(some, batch);
                 let arguments = (&mut *sums, given, some.len() as u32, batch as u32, u32::from(i > 0));
                 // SAFETY: rank_one_norms(sums, pairs, count, batch, more) reads `batch` rows of each pair's p and q, as
                 // long as it is told, and reads and writes `batch` sums
@@ -51,17 +73,38 @@ impl RankOneKernels for Cuda {
         q: &CudaBuffer,
         grad: &CudaBuffer,
     ) -> Result<[CudaBuffer; 2]> {
+        let found = self.rank_one_norms_back_onto(&[(p, q)], grad, &[[None, None]])?;
+        found.into_iter().next().ok_or_else(|| self.error("a pair without derivatives won't do".to_owned()))
+    }
+}
+
+impl Cuda {
+    /// The derivatives by all pairs, each added to what was before.
+    pub(crate) fn rank_one_norms_back_onto(
+        &self,
+        pairs: &[(&CudaBuffer, &CudaBuffer)],
+        grad: &CudaBuffer,
+        before: &[[Option<CudaBuffer>; 2]],
+    ) -> Result<Vec<[CudaBuffer; 2]>> {
         let batch = grad.len();
-        let (out, inp) = (p.len() / batch.max(1), q.len() / batch.max(1));
-        let mut dq = self.build(q.len(), |_| Ok(()))?;
-        let dp = self.build(p.len(), |dp| {
-            let sizes = (out as u32, inp as u32, batch as u32);
-            let arguments =
-                (dp, dq.make_mut()?, p.slice(), q.slice(), grad.slice(), sizes.0, sizes.1, sizes.2);
-            // SAFETY: rank_one_norms_back(dp, dq, p, q, grad, out, inp, batch) reads and writes `batch` rows of `out`
-            // elements of p and dp and of `inp` of q and dq, as many as they have, and reads `batch` of grad
-            unsafe { self.launch("rank_one_norms_back", elements(32 * batch), arguments) }
-        })?;
-        Ok([dp, dq])
+        let mut found = Vec::with_capacity(pairs.len());
+        for (some, before) in pairs.chunks(MOST).zip(before.chunks(MOST)) {
+            let (given, mut back) = (RankOnePairs::of(some, batch), RankOneBack::default());
+            let address = |buffer: &Option<CudaBuffer>| buffer.as_ref().map_or(0, CudaBuffer::address);
+            for (n, ((p, q), [before_p, before_q])) in some.iter().zip(before).enumerate() {
+                let [dp, dq] = [self.build(p.len(), |_| Ok(()))?, self.build(q.len(), |_| Ok(()))?];
+                (back.dp[n], back.dq[n]) = (dp.address(), dq.address());
+                (back.before_p[n], back.before_q[n]) = (address(before_p), address(before_q));
+                found.push([dp, dq]);
+            }
+            // SAFETY: rank_one_norms_back(back, pairs, grad, batch) reads and writes `batch` rows, as long as it is told, of each
+            // pair's p, dp and what was before, and of its q, dq and what was before, as many as they have, and reads `batch`
+            // of grad; blockIdx.y stays below the number of pairs
+            unsafe {
+                let arguments = (back, given, grad.slice(), batch as u32);
+                self.launch("rank_one_norms_back", over(32 * batch, some.len()), arguments)?;
+            }
+        }
+        Ok(found)
     }
 }

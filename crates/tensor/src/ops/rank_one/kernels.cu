@@ -27,15 +27,31 @@ extern "C" __global__ void rank_one_norms(
     if (threadIdx.x % 32 == 0) sums[e] = sum;
 }
 
-// dp = 2 g ‖q‖² p and dq = 2 g ‖p‖² q.
+// Derivatives by up to 16 such pairs, and what they are added to, or null.
+struct RankOneBack {
+    float* dp[16];
+    float* dq[16];
+    const float* before_p[16];
+    const float* before_q[16];
+};
+
+// dp = 2 g ‖q‖² p and dq = 2 g ‖p‖² q, added to what was before, if anything; blockIdx.y is the pair.
 extern "C" __global__ void rank_one_norms_back(
-    float* dp, float* dq, const float* p, const float* q, const float* grad, unsigned out, unsigned inp,
+    const __grid_constant__ RankOneBack back, const __grid_constant__ RankOnePairs pairs, const float* grad,
     unsigned batch) {
-    unsigned e = element() / 32;
+    unsigned e = element() / 32, pair = blockIdx.y;
     if (e >= batch) return;
+    unsigned out = pairs.out[pair], inp = pairs.inp[pair];
     size_t at_p = (size_t)e * out, at_q = (size_t)e * inp;
+    const float *p = pairs.p[pair] + at_p, *q = pairs.q[pair] + at_q;
+    const float *before_p = back.before_p[pair], *before_q = back.before_q[pair];
+    float *dp = back.dp[pair] + at_p, *dq = back.dq[pair] + at_q;
     float twice = 2.0f * grad[e];
-    float by_p = twice * squared_norm(q + at_q, inp), by_q = twice * squared_norm(p + at_p, out);
-    for (unsigned i = threadIdx.x % 32; i < out; i += 32) dp[at_p + i] = by_p * p[at_p + i];
-    for (unsigned i = threadIdx.x % 32; i < inp; i += 32) dq[at_q + i] = by_q * q[at_q + i];
+    float by_p = twice * squared_norm(q, inp), by_q = twice * squared_norm(p, out);
+    for (unsigned i = threadIdx.x % 32; i < out; i += 32) {
+        dp[i] = before_p ? before_p[at_p + i] + by_p * p[i] : by_p * p[i];
+    }
+    for (unsigned i = threadIdx.x % 32; i < inp; i += 32) {
+        dq[i] = before_q ? before_q[at_q + i] + by_q * q[i] : by_q * q[i];
+    }
 }

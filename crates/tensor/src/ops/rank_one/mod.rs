@@ -44,6 +44,17 @@ impl<B: Backend> Op<B> for RankOneNorms {
     }
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
+        if let Some(kernels) = r.onto() {
+            let pairs: Vec<_> =
+                r.inputs.chunks_exact(2).map(|pair| (&pair[0].array.buffer, &pair[1].array.buffer)).collect();
+            let before: Vec<_> =
+                (0..pairs.len()).map(|i| [r.take_sum(2 * i), r.take_sum(2 * i + 1)]).collect();
+            let found = kernels.rank_one_norms_back(&pairs, &grad.array.buffer, &before)?;
+            let all = r.inputs.iter().zip(found.into_iter().flatten()).zip(r.wanted);
+            return Ok(all
+                .map(|((t, d), wanted)| wanted.then(|| Array::new(t.backend(), d, t.shape()).into()))
+                .collect());
+        }
         let mut grads = SmallVec::with_capacity(r.inputs.len());
         let twice = grad.scale(2.0)?;
         for (pair, wanted) in r.inputs.chunks_exact(2).zip(r.wanted.chunks_exact(2)) {

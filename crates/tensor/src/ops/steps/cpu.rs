@@ -3,6 +3,7 @@
 use super::StepKernels;
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
+use crate::ops::layout::LayoutKernels;
 
 impl<E: CpuElement> StepKernels for Cpu<E> {
     fn place_steps(
@@ -22,5 +23,15 @@ impl<E: CpuElement> StepKernels for Cpu<E> {
                 }
             }
         }))
+    }
+
+    fn split_steps(
+        &self,
+        x: &CpuBuffer<E>,
+        batch: usize,
+        steps: usize,
+        width: usize,
+    ) -> Result<Vec<CpuBuffer<E>>> {
+        (0..steps).map(|t| self.slice(x, batch, steps * width, t * width, width)).collect()
     }
 }

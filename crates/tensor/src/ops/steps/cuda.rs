@@ -3,10 +3,10 @@
 use cudarc::driver::DeviceRepr;
 
 use super::StepKernels;
-use crate::cuda::{Cuda, CudaBuffer, elements};
+use crate::cuda::{Cuda, CudaBuffer, Parts, elements, over};
 use crate::{Result, Storage};
 
-pub(crate) const KERNELS: &[&str] = &["place_steps"];
+pub(crate) const KERNELS: &[&str] = &["place_steps", "split_steps"];
 
 /// Most parts of one launch.
 const MOST: usize = 64;
@@ -48,5 +48,27 @@ impl StepKernels for Cuda {
             }
             Ok(())
         })
+    }
+
+    fn split_steps(
+        &self,
+        x: &CudaBuffer,
+        batch: usize,
+        steps: usize,
+        width: usize,
+    ) -> Result<Vec<CudaBuffer>> {
+        let len = batch * width;
+        let parts = (0..steps).map(|_| self.build(len, |_| Ok(()))).collect::<Result<Vec<_>>>()?;
+        for (i, some) in parts.chunks(Parts::MOST).enumerate() {
+            let given = Parts::of(&some.iter().collect::<Vec<_>>());
+            let sizes = ((i * Parts::MOST) as u32, steps as u32, width as u32, len as u32);
+            // SAFETY: split_steps(parts, x, first, steps, width, len) writes `len` elements of each part, as many as they have and
+            // nobody shares, and reads as many of the steps of x from `first` on that there are parts of
+            unsafe {
+                let arguments = (given, x.slice(), sizes.0, sizes.1, sizes.2, sizes.3);
+                self.launch("split_steps", over(len, some.len()), arguments)?;
+            }
+        }
+        Ok(parts)
     }
 }

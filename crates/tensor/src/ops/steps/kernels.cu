@@ -19,3 +19,12 @@ extern "C" __global__ void place_steps(
     }
     out[i] = sum;
 }
+
+// Steps [batch, width] of a sequence [batch, steps, width], from `first` on; blockIdx.y is the part.
+extern "C" __global__ void split_steps(
+    Parts parts, const float* x, unsigned first, unsigned steps, unsigned width, unsigned len) {
+    unsigned i = element();
+    if (i >= len) return;
+    float* part = (float*)parts.at[blockIdx.y];
+    part[i] = x[((size_t)(i / width) * steps + first + blockIdx.y) * width + i % width];
+}

@@ -22,6 +22,18 @@ pub trait StepKernels: Storage {
         steps: usize,
         width: usize,
     ) -> Result<Self::Buffer>;
+
+    /// The opposite: each step `[batch, width]` of a sequence `[batch, steps, width]`.
+    ///
+    /// # Errors
+    /// Device errors.
+    fn split_steps(
+        &self,
+        x: &Self::Buffer,
+        batch: usize,
+        steps: usize,
+        width: usize,
+    ) -> Result<Vec<Self::Buffer>>;
 }
 
 struct Step(usize);
@@ -50,7 +62,10 @@ impl<B: Backend> Op<B> for Stack {
     }
 
     fn backward(&self, r: &Recorded<'_, B>, grad: &Tensor<B>) -> Result<Grads<B>> {
-        (0..r.inputs.len()).map(|t| r.want(t, || grad.step(t))).collect()
+        if r.wanted.contains(&false) {
+            return (0..r.inputs.len()).map(|t| r.want(t, || grad.step(t))).collect();
+        }
+        Ok(grad.steps()?.into_iter().map(Some).collect())
     }
 }
 
@@ -68,6 +83,19 @@ impl<B: Backend> Tensor<B> {
         }
         let buffer = self.backend().slice(&self.array.buffer, batch, steps * width, t * width, width)?;
         Tape::record(Step(t), &[self], Array::new(self.backend(), buffer, [batch, width].into()))
+    }
+
+    /// All steps of a sequence, each as [`step`](Self::step) gives it: `[B, T, n]` to T of `[B, n]`.
+    ///
+    /// # Errors
+    /// [`TensorError::Unsuitable`] for another number of axes.
+    pub fn steps(&self) -> Result<Vec<Self>> {
+        let &[batch, steps, width] = &self.shape()[..] else {
+            return Err(self.unsuitable("steps", "a sequence is [B, T, n]"));
+        };
+        let buffers = self.backend().split_steps(&self.array.buffer, batch, steps, width)?;
+        let array = |buffer| Array::new(self.backend(), buffer, [batch, width].into());
+        buffers.into_iter().enumerate().map(|(t, x)| Tape::record(Step(t), &[self], array(x))).collect()
     }
 
     /// Steps `[B, n]` as a sequence `[B, T, n]`.

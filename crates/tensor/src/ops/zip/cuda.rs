@@ -2,6 +2,7 @@
 
 use super::{Zip, ZipKernels};
 use crate::cuda::{Cuda, CudaBuffer, Parts, Strided, elements};
+use crate::ops::onto::OntoKernels;
 use crate::{Result, Shape};
 
 pub(crate) const KERNELS: &[&str] = &["zip_add", "zip_sub", "zip_mul", "zip_div", "add_assign", "add_all"];
@@ -55,5 +56,9 @@ impl ZipKernels for Cuda {
 
     fn addends(&self) -> usize {
         ADDENDS
+    }
+
+    fn onto(&self) -> Option<&dyn OntoKernels<Self>> {
+        Some(self)
     }
 }

@@ -3,6 +3,7 @@
 
 use smallvec::smallvec;
 
+use crate::ops::onto::OntoKernels;
 use crate::tape::{Grads, Op, Recorded};
 use crate::{Array, Backend, Result, Shape, Storage, Tape, Tensor};
 
@@ -58,6 +59,11 @@ pub trait ZipKernels: Storage {
     /// How many addends are worth waiting for, to add them at once.
     fn addends(&self) -> usize {
         1
+    }
+
+    /// Kernels that add a share of a gradient to the ones before it, where sums cost as much as what is summed.
+    fn onto(&self) -> Option<&dyn OntoKernels<Self>> {
+        None
     }
 }
 
