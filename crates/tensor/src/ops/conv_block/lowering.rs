@@ -17,12 +17,12 @@ use super::BlockSizes;
 use super::aligned::Aligned;
 use super::products::{rows_times, transposed_times};
 use super::tiles::{GAP, Grid, LANES, PoolSlopes, add_input_tiles, input_tiles, output_slopes, output_tiles};
-use super::transforms::{MOST, Tile, tile_of_kernel, tile_to_kernel};
+use super::transforms::{LONGEST, of_kernel, to_kernel};
 use crate::cpu::CpuElement;
 use crate::cpu::simd::kernel;
 
-/// Tiles of the two kinds, by the pixels that they see in each direction.
-const SIDES: [usize; 2] = [4, 6];
+/// Tiles of all kinds, by the pixels that they see in each direction.
+const SIDES: [usize; 3] = [4, 6, 8];
 
 /// Places of the kernel.
 const PLACES: usize = 9;
@@ -42,7 +42,8 @@ macro_rules! of_side {
     ($side:expr, $f:ident($($arg:expr),* $(,)?)) => {
         match $side {
             4 => $f::<_, 4>($($arg),*),
-            _ => $f::<_, 6>($($arg),*),
+            6 => $f::<_, 6>($($arg),*),
+            _ => $f::<_, 8>($($arg),*),
         }
     };
 }
@@ -56,9 +57,10 @@ impl Lowering {
             let [lines, columns] = [height, width].map(|length| length.div_ceil(side - 2));
             Self { side, grid: Grid { height, width, lines, columns }, inputs, outputs }
         };
-        let [small, large] = SIDES.map(of_side);
+        let [first, others @ ..] = SIDES.map(of_side);
         let multiplications = |l: &Self| l.tiles() * l.matrices();
-        if multiplications(&large) < multiplications(&small) { large } else { small }
+        let fewer = |a, b| if multiplications(&b) < multiplications(&a) { b } else { a };
+        others.into_iter().fold(first, fewer)
     }
 
     /// Number of matrices.
@@ -159,21 +161,32 @@ impl Lowering {
 
     /// `M = V U`: V `[matrices, rows, in]`, M `[matrices, rows, out]`.
     pub fn products<E: CpuElement>(&self, v: &[E], u: &[E], m: &mut [E]) {
-        self.each_product(v, u, m, self.inputs, self.outputs);
-    }
-
-    /// `dV = dM Uᵀ`, Uᵀ being given: `[matrices, out, in]`.
-    pub fn input_products<E: CpuElement>(&self, dm: &[E], transposed: &[E], dv: &mut [E]) {
-        self.each_product(dm, transposed, dv, self.outputs, self.inputs);
-    }
-
-    /// `dU = Vᵀ dM`, added to what was there if `more`.
-    pub fn kernel_products<E: CpuElement>(&self, v: &[E], dm: &[E], du: &mut [E], more: bool) {
-        let (inputs, outputs) = (self.inputs, self.outputs);
+        let Self { inputs, outputs, .. } = *self;
         let rows = self.rows(v.len(), inputs);
-        let operands = v.chunks_exact(rows * inputs + GAP).zip(dm.chunks_exact(rows * outputs + GAP));
-        for ((v, dm), du) in operands.zip(du.chunks_exact_mut(inputs * outputs)) {
-            transposed_times(&v[..rows * inputs], &dm[..rows * outputs], du, inputs, outputs, more);
+        let operands = v.chunks_exact(rows * inputs + GAP).zip(u.chunks_exact(inputs * outputs));
+        for ((v, u), m) in operands.zip(m.chunks_exact_mut(rows * outputs + GAP)) {
+            rows_times(&v[..rows * inputs], u, &mut m[..rows * outputs], inputs, outputs);
+        }
+    }
+
+    /// The way back through [`products`](Self::products): `dU = Vᵀ dM`, added to what was there if `more`; then if Uᵀ is
+    /// given, `[matrices, out, in]`, V becomes `dV = dM Uᵀ`. Matrix by matrix, while V and dM are close.
+    pub fn unproducts<E: CpuElement>(
+        &self,
+        v: &mut [E],
+        dm: &[E],
+        (du, more): (&mut [E], bool),
+        transposed: Option<&[E]>,
+    ) {
+        let Self { inputs, outputs, .. } = *self;
+        let (rows, len) = (self.rows(dm.len(), outputs), inputs * outputs);
+        let matrices = v.chunks_exact_mut(rows * inputs + GAP).zip(dm.chunks_exact(rows * outputs + GAP));
+        for (i, ((v, dm), du)) in matrices.zip(du.chunks_exact_mut(len)).enumerate() {
+            let (v, dm) = (&mut v[..rows * inputs], &dm[..rows * outputs]);
+            transposed_times(v, dm, du, inputs, outputs, more);
+            if let Some(transposed) = transposed {
+                rows_times(dm, &transposed[i * len..(i + 1) * len], v, outputs, inputs);
+            }
         }
     }
 
@@ -181,40 +194,38 @@ impl Lowering {
     fn rows(&self, len: usize, channels: usize) -> usize {
         (len / self.matrices() - GAP) / channels
     }
-
-    /// `C = A B` of each matrix: A `[rows, k]`, B `[k, n]`, C `[rows, n]`.
-    fn each_product<E: CpuElement>(&self, a: &[E], b: &[E], c: &mut [E], k: usize, n: usize) {
-        let rows = self.rows(a.len(), k);
-        let operands = a.chunks_exact(rows * k + GAP).zip(b.chunks_exact(k * n));
-        for ((a, b), c) in operands.zip(c.chunks_exact_mut(rows * n + GAP)) {
-            rows_times(&a[..rows * k], b, &mut c[..rows * n], k, n);
-        }
-    }
 }
 
 kernel! {
     /// `U = G w Gᵀ`: from the places of the kernel `[9, len]` to `[n n, len]`, len a multiple of [`LANES`].
     fn kernel_tiles<E, const N: usize>(places: &[E], u: &mut [E]) {
         let len = places.len() / PLACES;
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let mut columns = [[[E::zero(); LANES]; 3]; LONGEST];
+        let mut row = [[E::zero(); LANES]; LONGEST];
         for at in (0..len).step_by(LANES) {
             let places = &places[at..];
             assert!(places.len() >= (PLACES - 1) * len + LANES);
-            for l in 0..LANES {
-                let mut t: Tile<E> = [E::zero(); MOST];
-                for i in 0..3 {
-                    for j in 0..3 {
-                        // SAFETY: as was just asserted
-                        t[N * i + j] = unsafe { *places.as_ptr().add((3 * i + j) * len + l) };
+            for j in 0..3 {
+                for l in 0..LANES {
+                    // SAFETY: as was just asserted
+                    let of = |i: usize| unsafe { *places.as_ptr().add((3 * i + j) * len + l) };
+                    let line = of_kernel::<E, N, FUSED>([of(0), of(1), of(2)]);
+                    for i in 0..N {
+                        columns[i][j][l] = line[i];
                     }
                 }
-                tile_of_kernel::<E, N, FUSED>(&mut t);
-                for m in 0..N * N {
-                    lanes[m][l] = t[m];
-                }
             }
-            for m in 0..N * N {
-                u[m * len + at..][..LANES].copy_from_slice(&lanes[m]);
+            for i in 0..N {
+                for l in 0..LANES {
+                    let of = &columns[i];
+                    let line = of_kernel::<E, N, FUSED>([of[0][l], of[1][l], of[2][l]]);
+                    for j in 0..N {
+                        row[j][l] = line[j];
+                    }
+                }
+                for j in 0..N {
+                    u[(N * i + j) * len + at..][..LANES].copy_from_slice(&row[j]);
+                }
             }
         }
     }
@@ -224,25 +235,38 @@ kernel! {
     /// The transposed of `kernel_tiles`.
     fn kernel_places<E, const N: usize>(du: &[E], places: &mut [E]) {
         let len = places.len() / PLACES;
-        let mut lanes = [[E::zero(); LANES]; PLACES];
+        let mut rows = [[[E::zero(); LANES]; LONGEST]; 3];
+        let mut column = [[E::zero(); LANES]; 3];
         for at in (0..len).step_by(LANES) {
             let du = &du[at..];
             assert!(du.len() >= (N * N - 1) * len + LANES);
-            for l in 0..LANES {
-                let mut t: Tile<E> = [E::zero(); MOST];
-                for m in 0..N * N {
-                    // SAFETY: as was just asserted
-                    t[m] = unsafe { *du.as_ptr().add(m * len + l) };
-                }
-                tile_to_kernel::<E, N, FUSED>(&mut t);
-                for i in 0..3 {
+            for i in 0..N {
+                for l in 0..LANES {
+                    let mut line = [E::zero(); LONGEST];
+                    for j in 0..N {
+                        // SAFETY: as was just asserted
+                        line[j] = unsafe { *du.as_ptr().add((N * i + j) * len + l) };
+                    }
+                    let line = to_kernel::<E, N, FUSED>(line);
                     for j in 0..3 {
-                        lanes[3 * i + j][l] = t[N * i + j];
+                        rows[j][i][l] = line[j];
                     }
                 }
             }
-            for (place, lanes) in lanes.iter().enumerate() {
-                places[place * len + at..][..LANES].copy_from_slice(lanes);
+            for j in 0..3 {
+                for l in 0..LANES {
+                    let mut line = [E::zero(); LONGEST];
+                    for i in 0..N {
+                        line[i] = rows[j][i][l];
+                    }
+                    let line = to_kernel::<E, N, FUSED>(line);
+                    for i in 0..3 {
+                        column[i][l] = line[i];
+                    }
+                }
+                for (i, column) in column.iter().enumerate() {
+                    places[(3 * i + j) * len + at..][..LANES].copy_from_slice(column);
+                }
             }
         }
     }

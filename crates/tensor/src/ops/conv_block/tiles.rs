@@ -9,7 +9,7 @@
 )]
 
 use super::stage::larger;
-use super::transforms::{MOST, Tile, tile_of_pixels, tile_of_results, tile_to_pixels, tile_to_results};
+use super::transforms::{LONGEST, MOST, of_pixels, of_results, to_pixels, to_results};
 use crate::cpu::simd::{fma, kernel, prefetch_at};
 
 /// Channels that are transformed together; all numbers of channels here are multiples of it.
@@ -51,17 +51,17 @@ impl Grid {
         channels.is_multiple_of(LANES) && last_tile.div_ceil(self.tiles()) * pixels * channels <= images
     }
 
-    /// For each of a tile's `SIDE × SIDE` pixels, numbered by rows of `ROW`, where its channels begin in `images`, which
+    /// For each of a tile's `side × side` pixels, numbered by rows of `ROW`, where its channels begin in `images`, which
     /// are of `height` and `width`; `outside` where there is no such pixel. `lead` is how many pixels lie before the
     /// tile's first in each direction.
     #[inline(always)]
-    fn places<P: Copy, const ROW: usize>(
+    fn places<E, const ROW: usize>(
         self,
         tile: usize,
         [side, step, lead]: [usize; 3],
         [height, width, channels]: [usize; 3],
-        (inside, outside): (impl Fn(usize) -> P, P),
-    ) -> [P; MOST] {
+        (images, outside): (*mut E, *mut E),
+    ) -> [*mut E; MOST] {
         let (image, tile) = (tile / self.tiles(), tile % self.tiles());
         // wraps around before the first row and column, which is outside, too
         let row = (tile / self.columns * step).wrapping_sub(lead);
@@ -69,12 +69,11 @@ impl Grid {
         let mut places = [outside; MOST];
         for i in 0..side {
             let row = row.wrapping_add(i);
-            let line = (image * height).wrapping_add(row).wrapping_mul(width);
+            let line = (image * height).wrapping_add(row).wrapping_mul(width * channels);
             for j in 0..side {
                 let column = column.wrapping_add(j);
-                if (row < height) & (column < width) {
-                    places[ROW * i + j] = inside(line.wrapping_add(column).wrapping_mul(channels));
-                }
+                let inside = images.wrapping_add(line.wrapping_add(column.wrapping_mul(channels)));
+                places[ROW * i + j] = if (row < height) & (column < width) { inside } else { outside };
             }
         }
         places
@@ -97,15 +96,13 @@ kernel! {
         assert!(v.len() == N * N * stride && stride == count * channels + GAP);
         assert!(nothing.len() >= channels);
         assert!(grid.holds(x.len(), grid.height * grid.width, channels, first + count));
-        let of_tile = |tile: usize| {
-            let inside = |at: usize| x.as_ptr().wrapping_add(at);
-            grid.places::<_, N>(tile, [N, N - 2, 1], shape, (inside, nothing.as_ptr()))
-        };
-        let mut next = of_tile(first);
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let images = (x.as_ptr().cast_mut(), nothing.as_ptr().cast_mut());
+        let v = v.as_mut_ptr();
+        let mut from = grid.places::<E, N>(first, [N, N - 2, 1], shape, images);
+        let mut rows = [[E::zero(); LANES]; MOST];
+        let mut column = [[E::zero(); LANES]; LONGEST];
         for place in 0..count {
-            let from = next;
-            next = of_tile(first + place + 1);
+            let next = grid.places::<E, N>(first + place + 1, [N, N - 2, 1], shape, images);
             for c in (0..channels).step_by(LANES) {
                 // what the next tile sees and this one does not
                 for i in 2..N {
@@ -113,23 +110,49 @@ kernel! {
                         prefetch_at(next[N * i + j].wrapping_add(c));
                     }
                 }
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for m in 0..N * N {
-                        // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
-                        t[m] = unsafe { *from[m].add(c + l) };
-                    }
-                    tile_of_pixels::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        lanes[m][l] = t[m];
+                for i in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
+                            line[j] = unsafe { *from[N * i + j].add(c + l) };
+                        }
+                        let line = of_pixels::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            rows[N * i + j][l] = line[j];
+                        }
                     }
                 }
-                for m in 0..N * N {
-                    v[m * stride + place * channels + c..][..LANES].copy_from_slice(&lanes[m]);
+                for j in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for i in 0..N {
+                            line[i] = rows[N * i + j][l];
+                        }
+                        let line = of_pixels::<E, N, FUSED>(line);
+                        for i in 0..N {
+                            column[i][l] = line[i];
+                        }
+                    }
+                    for i in 0..N {
+                        // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                        unsafe { put(v.add((N * i + j) * stride + place * channels + c), &column[i]) };
+                    }
                 }
             }
+            from = next;
         }
     }
+}
+
+/// Writes a register's worth of channels.
+///
+/// # Safety
+/// `LANES` elements must lie at `to`, and nobody else hold them.
+#[inline(always)]
+unsafe fn put<E: Copy>(to: *mut E, lanes: &Lanes<E>) {
+    // SAFETY: as the caller says
+    unsafe { *to.cast::<Lanes<E>>() = *lanes };
 }
 
 kernel! {
@@ -148,7 +171,8 @@ kernel! {
         assert!(dv.len() == N * N * stride && stride == count * channels + GAP);
         assert!(spare.len() >= channels);
         assert!(grid.holds(dx.len(), grid.height * grid.width, channels, first + count));
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let mut rows = [[E::zero(); LANES]; MOST];
+        let mut column = [[E::zero(); LANES]; LONGEST];
         let row_len = grid.width * channels;
         for place in 0..count {
             let (image, tile) = ((first + place) / grid.tiles(), (first + place) % grid.tiles());
@@ -158,27 +182,39 @@ kernel! {
                 let row = image * grid.height;
                 dx[(row + rows.start.min(rows.end)) * row_len..(row + rows.end) * row_len].fill(E::zero());
             }
-            let dx = dx.as_mut_ptr();
-            let inside = |at: usize| dx.wrapping_add(at);
-            let to = grid.places::<_, N>(first + place, [N, N - 2, 1], shape, (inside, spare.as_mut_ptr()));
+            let images = (dx.as_mut_ptr(), spare.as_mut_ptr());
+            let to = grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images);
             for c in (0..channels).step_by(LANES) {
-                let dv = &dv[place * channels + c..];
-                assert!(dv.len() >= (N * N - 1) * stride + LANES);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for m in 0..N * N {
-                        // SAFETY: as was just asserted
-                        t[m] = unsafe { *dv.as_ptr().add(m * stride + l) };
-                    }
-                    tile_to_pixels::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                        lanes[m][l] = t[m] + unsafe { *to[m].add(c + l) };
+                let dv = dv.as_ptr().wrapping_add(place * channels + c);
+                for i in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                            line[j] = unsafe { *dv.add((N * i + j) * stride + l) };
+                        }
+                        let line = to_pixels::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            rows[N * i + j][l] = line[j];
+                        }
                     }
                 }
-                for m in 0..N * N {
-                    // SAFETY: as above
-                    unsafe { *to[m].add(c).cast::<Lanes<E>>() = lanes[m] };
+                for j in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for i in 0..N {
+                            line[i] = rows[N * i + j][l];
+                        }
+                        let line = to_pixels::<E, N, FUSED>(line);
+                        for i in 0..N {
+                            // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
+                            column[i][l] = line[i] + unsafe { *to[N * i + j].add(c + l) };
+                        }
+                    }
+                    for i in 0..N {
+                        // SAFETY: as above
+                        unsafe { put(to[N * i + j].add(c), &column[i]) };
+                    }
                 }
             }
         }
@@ -207,56 +243,63 @@ kernel! {
         assert!(y.is_empty() || grid.holds(y.len(), grid.height * grid.width, channels, first + count));
         assert!(grid.holds(peaks.len(), halved[0] * halved[1], channels, first + count));
         let side = N - 2;
-        let mut lanes = [[E::zero(); LANES]; MOST];
-        let mut windows = [[E::zero(); LANES]; MOST];
+        let mut rows = [[E::zero(); LANES]; MOST];
+        // two columns of results, and of each two rows of them the window
+        let mut columns = [[E::zero(); LANES]; 2 * LONGEST];
+        let mut windows = [[E::zero(); LANES]; LONGEST];
         let stored = !y.is_empty();
         let (y, peaks, spare) = (y.as_mut_ptr(), peaks.as_mut_ptr(), spare.as_mut_ptr());
         for place in 0..count {
             let tile = first + place;
-            let to = grid.places::<_, N>(tile, [side, side, 0], shape, (|at| y.wrapping_add(at), spare));
-            let to_peaks = grid.places::<_, N>(
-                tile,
-                [side / 2, side / 2, 0],
-                halved,
-                (|at| peaks.wrapping_add(at), spare),
-            );
+            let to = grid.places::<E, N>(tile, [side, side, 0], shape, (y, spare));
+            let to_peaks = grid.places::<E, N>(tile, [side / 2, side / 2, 0], halved, (peaks, spare));
             for c in (0..channels).step_by(LANES) {
-                let (m, sign) = (&m[place * channels + c..], &sign[c..c + LANES]);
-                assert!(m.len() >= (N * N - 1) * stride + LANES);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for i in 0..N * N {
-                        // SAFETY: as was just asserted
-                        t[i] = unsafe { *m.as_ptr().add(i * stride + l) };
-                    }
-                    tile_to_results::<E, N, FUSED>(&mut t);
-                    for i in 0..side {
-                        for j in 0..side {
-                            lanes[N * i + j][l] = t[N * i + j];
+                let (m, sign) = (m.as_ptr().wrapping_add(place * channels + c), &sign[c..c + LANES]);
+                for i in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                            line[j] = unsafe { *m.add((N * i + j) * stride + l) };
                         }
-                    }
-                    for i in 0..side / 2 {
-                        for j in 0..side / 2 {
-                            let seen = |at: usize| (t[at] * sign[l], t[at]);
-                            let at = 2 * N * i + 2 * j;
-                            let upper = larger(seen(at), seen(at + 1));
-                            let lower = larger(seen(at + N), seen(at + N + 1));
-                            windows[N * i + j][l] = larger(upper, lower).1;
+                        let line = to_results::<E, N, FUSED>(line);
+                        for j in 0..side {
+                            rows[N * i + j][l] = line[j];
                         }
                     }
                 }
-                // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                let put = |pixel: *mut E, lanes: &Lanes<E>| unsafe { *pixel.add(c).cast::<Lanes<E>>() = *lanes };
-                if stored {
-                    for i in 0..side {
-                        for j in 0..side {
-                            put(to[N * i + j], &lanes[N * i + j]);
+                for j in 0..side / 2 {
+                    for l in 0..LANES {
+                        let (mut left, mut right) = ([E::zero(); LONGEST], [E::zero(); LONGEST]);
+                        for i in 0..N {
+                            left[i] = rows[N * i + 2 * j][l];
+                            right[i] = rows[N * i + 2 * j + 1][l];
+                        }
+                        let left = to_results::<E, N, FUSED>(left);
+                        let right = to_results::<E, N, FUSED>(right);
+                        for i in 0..side {
+                            columns[2 * i][l] = left[i];
+                            columns[2 * i + 1][l] = right[i];
+                        }
+                        for i in 0..side / 2 {
+                            let (a, b) = (left[2 * i], right[2 * i]);
+                            let (c, d) = (left[2 * i + 1], right[2 * i + 1]);
+                            let upper = larger((a * sign[l], a), (b * sign[l], b));
+                            let lower = larger((c * sign[l], c), (d * sign[l], d));
+                            windows[i][l] = larger(upper, lower).1;
                         }
                     }
-                }
-                for i in 0..side / 2 {
-                    for j in 0..side / 2 {
-                        put(to_peaks[N * i + j], &windows[N * i + j]);
+                    // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
+                    unsafe {
+                        if stored {
+                            for i in 0..side {
+                                put(to[N * i + 2 * j].add(c), &columns[2 * i]);
+                                put(to[N * i + 2 * j + 1].add(c), &columns[2 * i + 1]);
+                            }
+                        }
+                        for i in 0..side / 2 {
+                            put(to_peaks[N * i + j].add(c), &windows[i]);
+                        }
                     }
                 }
             }
@@ -296,52 +339,86 @@ kernel! {
         assert!(grid.holds(by.y.len(), grid.height * grid.width, channels, first + count));
         assert!(grid.holds(by.grad.len(), halved[0] * halved[1], channels, first + count));
         let side = N - 2;
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let mut columns = [[E::zero(); LANES]; MOST];
+        let mut row = [[E::zero(); LANES]; LONGEST];
+        let nothing = nothing.as_ptr().cast_mut();
+        let dm = dm.as_mut_ptr();
         for place in 0..count {
             let tile = first + place;
-            let places = (|at| by.y.as_ptr().wrapping_add(at), nothing.as_ptr());
-            let of_y = grid.places::<_, N>(tile, [side, side, 0], shape, places);
-            let there = grid.places::<_, N>(tile, [side, side, 0], shape, (|_| E::one(), E::zero()));
-            let places = (|at| by.grad.as_ptr().wrapping_add(at), nothing.as_ptr());
-            let of_grad = grid.places::<_, N>(tile, [side / 2, side / 2, 0], halved, places);
+            let of_y = grid.places::<E, N>(tile, [side, side, 0], shape, (by.y.as_ptr().cast_mut(), nothing));
+            let grad = (by.grad.as_ptr().cast_mut(), nothing);
+            let of_grad = grid.places::<E, N>(tile, [side / 2, side / 2, 0], halved, grad);
+            let mut there = [E::one(); MOST];
+            for (there, &y) in there.iter_mut().zip(&of_y) {
+                *there = if y == nothing { E::zero() } else { E::one() };
+            }
             let group = by.group_of[tile / grid.tiles()] * channels;
             for c in (0..channels).step_by(LANES) {
                 let at = group + c..group + c + LANES;
                 let (scale, shift) = (&by.scale[at.clone()], &by.shift[at.clone()]);
                 let (slope, offset) = (&by.slope[at.clone()], &by.offset[at]);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for i in 0..side / 2 {
-                        for j in 0..side / 2 {
+                for j in 0..side / 2 {
+                    for l in 0..LANES {
+                        let (mut left, mut right) = ([E::zero(); LONGEST], [E::zero(); LONGEST]);
+                        for i in 0..side / 2 {
                             let at = 2 * N * i + 2 * j;
-                            let around = [at, at + 1, at + N, at + N + 1];
                             // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
-                            let y = around.map(|at| unsafe { *of_y[at].add(c + l) });
-                            // SAFETY: as above
-                            let grad = unsafe { *of_grad[N * i + j].add(c + l) };
-                            let z = y.map(|y| fma::<E, FUSED>(y, scale[l], shift[l]));
-                            let (right, right_below) = (z[1] > z[0], z[3] > z[2]);
-                            let upper = if right { z[1] } else { z[0] };
-                            let lower = if right_below { z[3] } else { z[2] };
+                            let (y0, y1, y2, y3, grad) = unsafe {
+                                (
+                                    *of_y[at].add(c + l),
+                                    *of_y[at + 1].add(c + l),
+                                    *of_y[at + N].add(c + l),
+                                    *of_y[at + N + 1].add(c + l),
+                                    *of_grad[N * i + j].add(c + l),
+                                )
+                            };
+                            let z0 = fma::<E, FUSED>(y0, scale[l], shift[l]);
+                            let z1 = fma::<E, FUSED>(y1, scale[l], shift[l]);
+                            let z2 = fma::<E, FUSED>(y2, scale[l], shift[l]);
+                            let z3 = fma::<E, FUSED>(y3, scale[l], shift[l]);
+                            let (to_right, to_right_below) = (z1 > z0, z3 > z2);
+                            let upper = if to_right { z1 } else { z0 };
+                            let lower = if to_right_below { z3 } else { z2 };
                             let below = lower > upper;
                             let largest = if below { lower } else { upper };
                             let g = if largest > E::zero() { scale[l] * grad } else { E::zero() };
-                            let here =
-                                [!below & !right, !below & right, below & !right_below, below & right_below];
-                            for k in 0..4 {
-                                let rest = fma::<E, FUSED>(y[k], slope[l], offset[l]);
-                                let dy = if here[k] { rest + g } else { rest };
-                                t[around[k]] = dy * there[around[k]];
-                            }
+                            let zero = E::zero();
+                            let dy0 = fma::<E, FUSED>(y0, slope[l], offset[l])
+                                + if !below & !to_right { g } else { zero };
+                            let dy1 = fma::<E, FUSED>(y1, slope[l], offset[l])
+                                + if !below & to_right { g } else { zero };
+                            let dy2 = fma::<E, FUSED>(y2, slope[l], offset[l])
+                                + if below & !to_right_below { g } else { zero };
+                            let dy3 = fma::<E, FUSED>(y3, slope[l], offset[l])
+                                + if below & to_right_below { g } else { zero };
+                            left[2 * i] = dy0 * there[at];
+                            right[2 * i] = dy1 * there[at + 1];
+                            left[2 * i + 1] = dy2 * there[at + N];
+                            right[2 * i + 1] = dy3 * there[at + N + 1];
+                        }
+                        let left = of_results::<E, N, FUSED>(left);
+                        let right = of_results::<E, N, FUSED>(right);
+                        for i in 0..N {
+                            columns[N * i + 2 * j][l] = left[i];
+                            columns[N * i + 2 * j + 1][l] = right[i];
                         }
                     }
-                    tile_of_results::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        lanes[m][l] = t[m];
-                    }
                 }
-                for m in 0..N * N {
-                    dm[m * stride + place * channels + c..][..LANES].copy_from_slice(&lanes[m]);
+                for i in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..side {
+                            line[j] = columns[N * i + j][l];
+                        }
+                        let line = of_results::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            row[j][l] = line[j];
+                        }
+                    }
+                    for j in 0..N {
+                        // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                        unsafe { put(dm.add((N * i + j) * stride + place * channels + c), &row[j]) };
+                    }
                 }
             }
         }
