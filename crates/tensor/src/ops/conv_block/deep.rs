@@ -10,8 +10,9 @@ use super::tiles::PoolSlopes;
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes};
 use crate::cpu::{CpuBuffer, CpuElement};
 
-/// Tiles that go together: their matrices and the kernel's fill most of a second-level cache.
-const TILES: usize = 48;
+/// Tiles that go together: of 64 channels their matrices take some 0.8 MB, which leaves the kernel's 1 MB room in a
+/// second-level cache of 2. Whole rows of the products' tiles.
+const TILES: usize = 24;
 
 /// A block whose numbers of channels are whole registers.
 pub(super) struct Deep {
@@ -185,7 +186,7 @@ impl Deep {
                 l.unraise(by, dm, first, nothing);
                 l.unproducts(v, dm, (&mut *du, first > 0), transposed);
                 if transposed.is_some() {
-                    l.add_unlowered(v, dx, first, spare);
+                    l.add_unlowered(v, dx, first, (&mut *spare, &*nothing));
                 }
             }
             l.raise_kernel(du, of_kernel);

@@ -6,6 +6,9 @@
 //! multiplications where 9 m² would be needed. Of few channels the transforms would cost more than they save; such
 //! blocks are [`shallow`](super::shallow).
 //!
+//! Larger tiles take fewer multiplications but round more: in f32, of random images of 32 channels, results and gradients are
+//! off by 2 to 3e-7 of their root mean square for m = 2, 3 to 9e-7 for m = 4 and 2 to 3e-6 for m = 6.
+//!
 //! All of it is linear in the image and in the kernel, so the backward is made of the transposed steps.
 
 #![allow(
@@ -135,10 +138,16 @@ impl Lowering {
         of_side!(self.side, input_tiles(x, v, self.grid, (first, self.inputs), nothing));
     }
 
-    /// The transposed of [`lower`](Self::lower): adds to images' gradient, which begins as zeros with an image's first tile,
-    /// what comes from that of tiles in V. `spare` is a pixel.
-    pub fn add_unlowered<E: CpuElement>(&self, dv: &[E], dx: &mut [E], first: usize, spare: &mut [E]) {
-        of_side!(self.side, add_input_tiles(dv, dx, self.grid, (first, self.inputs), spare));
+    /// The transposed of [`lower`](Self::lower): images' gradient from that of tiles in V, all tiles one after the other.
+    /// `spare` is a pixel, `nothing` one of zeros.
+    pub fn add_unlowered<E: CpuElement>(
+        &self,
+        dv: &[E],
+        dx: &mut [E],
+        first: usize,
+        pixels: (&mut [E], &[E]),
+    ) {
+        of_side!(self.side, add_input_tiles(dv, dx, self.grid, (first, self.inputs), pixels));
     }
 
     /// Images' results, if there is room for them, from tiles in M; and of each window of 2×2 the one that is largest times
@@ -163,9 +172,11 @@ impl Lowering {
     pub fn products<E: CpuElement>(&self, v: &[E], u: &[E], m: &mut [E]) {
         let Self { inputs, outputs, .. } = *self;
         let rows = self.rows(v.len(), inputs);
-        let operands = v.chunks_exact(rows * inputs + GAP).zip(u.chunks_exact(inputs * outputs));
-        for ((v, u), m) in operands.zip(m.chunks_exact_mut(rows * outputs + GAP)) {
-            rows_times(&v[..rows * inputs], u, &mut m[..rows * outputs], inputs, outputs);
+        let len = inputs * outputs;
+        let operands = v.chunks_exact(rows * inputs + GAP).zip(m.chunks_exact_mut(rows * outputs + GAP));
+        for (i, (v, m)) in operands.enumerate() {
+            let (u, next) = u[i * len..].split_at(len);
+            rows_times(&v[..rows * inputs], u, &mut m[..rows * outputs], inputs, outputs, next);
         }
     }
 
@@ -181,11 +192,13 @@ impl Lowering {
         let Self { inputs, outputs, .. } = *self;
         let (rows, len) = (self.rows(dm.len(), outputs), inputs * outputs);
         let matrices = v.chunks_exact_mut(rows * inputs + GAP).zip(dm.chunks_exact(rows * outputs + GAP));
-        for (i, ((v, dm), du)) in matrices.zip(du.chunks_exact_mut(len)).enumerate() {
+        for (i, (v, dm)) in matrices.enumerate() {
             let (v, dm) = (&mut v[..rows * inputs], &dm[..rows * outputs]);
-            transposed_times(v, dm, du, inputs, outputs, more);
+            let (du, next) = du[i * len..].split_at_mut(len);
+            let of_this = transposed.map_or(&*next, |transposed| &transposed[i * len..]);
+            transposed_times(v, dm, du, (inputs, outputs), more, of_this);
             if let Some(transposed) = transposed {
-                rows_times(dm, &transposed[i * len..(i + 1) * len], v, outputs, inputs);
+                rows_times(dm, &transposed[i * len..][..len], v, outputs, inputs, next);
             }
         }
     }

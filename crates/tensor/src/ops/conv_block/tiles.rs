@@ -78,6 +78,57 @@ impl Grid {
         }
         places
     }
+
+    /// Where a tile's first pixel lies in images that begin at `images`, if all that it sees are of its image.
+    #[inline(always)]
+    fn corner<E, const N: usize>(self, tile: usize, images: *mut E, channels: usize) -> Option<*mut E> {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
+        if row == 0 || column == 0 || row + N - 1 > self.height || column + N - 1 > self.width {
+            return None;
+        }
+        let at = (image * self.height + row - 1) * self.width + column - 1;
+        Some(images.wrapping_add(at * channels))
+    }
+
+    /// Elements from the first image's start to a tile's first result.
+    #[inline(always)]
+    fn start<const N: usize>(self, tile: usize, channels: usize) -> usize {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
+        ((image * self.height + row) * self.width + column) * channels
+    }
+
+    /// The same of images half as high and wide.
+    #[inline(always)]
+    fn start_halved<const N: usize>(self, tile: usize, channels: usize) -> usize {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N / 2 - 1), tile % self.columns * (N / 2 - 1));
+        ((image * (self.height / 2) + row) * (self.width / 2) + column) * channels
+    }
+}
+
+/// Part of an image that is fetched a cache line at a time, in the order of memory, some way before it is needed.
+struct Ahead<E> {
+    row: *const E,
+    at: usize,
+    /// Elements of the part in a row, and from one row to the next.
+    len: usize,
+    row_len: usize,
+}
+
+impl<E> Ahead<E> {
+    #[inline(always)]
+    fn fetch(&mut self, lines: usize) {
+        for _ in 0..lines {
+            prefetch_at(self.row.wrapping_add(self.at));
+            self.at += LANES;
+            if self.at == self.len {
+                self.row = self.row.wrapping_add(self.row_len);
+                self.at = 0;
+            }
+        }
+    }
 }
 
 kernel! {
@@ -98,24 +149,40 @@ kernel! {
         assert!(grid.holds(x.len(), grid.height * grid.width, channels, first + count));
         let images = (x.as_ptr().cast_mut(), nothing.as_ptr().cast_mut());
         let v = v.as_mut_ptr();
-        let mut from = grid.places::<E, N>(first, [N, N - 2, 1], shape, images);
         let mut rows = [[E::zero(); LANES]; MOST];
         let mut column = [[E::zero(); LANES]; LONGEST];
+        let mut tile = [[E::zero(); LANES]; MOST];
+        let row_len = grid.width * channels;
         for place in 0..count {
-            let next = grid.places::<E, N>(first + place + 1, [N, N - 2, 1], shape, images);
+            let corner = grid.corner::<E, N>(first + place, images.0, channels);
+            let places = match corner {
+                Some(_) => None,
+                None => Some(grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images)),
+            };
+            // what the next tile sees and this one does not
+            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
+            let mut ahead =
+                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
             for c in (0..channels).step_by(LANES) {
-                // what the next tile sees and this one does not
-                for i in 2..N {
-                    for j in 2..N {
-                        prefetch_at(next[N * i + j].wrapping_add(c));
+                let (from, down, right) = match (corner, &places) {
+                    (Some(corner), _) => (corner.wrapping_add(c).cast_const(), row_len, channels),
+                    (None, places) => {
+                        for (tile, place) in tile.iter_mut().zip(places.iter().flatten()).take(N * N) {
+                            // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
+                            *tile = unsafe { *place.add(c).cast::<Lanes<E>>() };
+                        }
+                        (tile.as_flattened().as_ptr(), N * LANES, LANES)
                     }
-                }
+                };
                 for i in 0..N {
+                    if i < N - 2 {
+                        ahead.fetch(N - 2);
+                    }
                     for l in 0..LANES {
                         let mut line = [E::zero(); LONGEST];
                         for j in 0..N {
-                            // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
-                            line[j] = unsafe { *from[N * i + j].add(c + l) };
+                            // SAFETY: all of the tile's pixels are there, `down` and `right` of each other
+                            line[j] = unsafe { *from.add(i * down + j * right + l) };
                         }
                         let line = of_pixels::<E, N, FUSED>(line);
                         for j in 0..N {
@@ -140,7 +207,6 @@ kernel! {
                     }
                 }
             }
-            from = next;
         }
     }
 }
@@ -156,37 +222,51 @@ unsafe fn put<E: Copy>(to: *mut E, lanes: &Lanes<E>) {
 }
 
 kernel! {
-    /// The transposed of `input_tiles`: adds each tile's `B dV Bᵀ` where its pixels are, which a line's first tile makes
-    /// zeros where no earlier line has. `spare` is a pixel that takes what would lie outside.
+    /// The transposed of `input_tiles`: each tile's `B dV Bᵀ` where its pixels are, added to what the tiles above and left of
+    /// it have left there. `spare` is a pixel that takes what would lie outside, `nothing` one of zeros.
     pub(super) fn add_input_tiles<E, const N: usize>(
         dv: &[E],
         dx: &mut [E],
         grid: Grid,
         which: (usize, usize),
-        spare: &mut [E],
+        pixels: (&mut [E], &[E]),
     ) {
         let (first, channels) = which;
+        let (spare, nothing) = pixels;
         let (stride, count) = strides::<N>(dv.len(), channels);
         let shape = [grid.height, grid.width, channels];
         assert!(dv.len() == N * N * stride && stride == count * channels + GAP);
-        assert!(spare.len() >= channels);
+        assert!(spare.len() >= channels && nothing.len() >= channels);
         assert!(grid.holds(dx.len(), grid.height * grid.width, channels, first + count));
         let mut rows = [[E::zero(); LANES]; MOST];
         let mut column = [[E::zero(); LANES]; LONGEST];
-        let row_len = grid.width * channels;
+        let images = (dx.as_mut_ptr(), spare.as_mut_ptr());
+        let nothing = nothing.as_ptr().cast_mut();
         for place in 0..count {
-            let (image, tile) = ((first + place) / grid.tiles(), (first + place) % grid.tiles());
-            if tile.is_multiple_of(grid.columns) {
-                let line = tile / grid.columns * (N - 2);
-                let rows = if line == 0 { 0 } else { line + 1 }..(line + N - 1).min(grid.height);
-                let row = image * grid.height;
-                dx[(row + rows.start.min(rows.end)) * row_len..(row + rows.end) * row_len].fill(E::zero());
-            }
-            let images = (dx.as_mut_ptr(), spare.as_mut_ptr());
             let to = grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images);
+            let tile = (first + place) % grid.tiles();
+            let (below, beside) = (tile >= grid.columns, !tile.is_multiple_of(grid.columns));
+            let row_len = grid.width * channels;
+            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
+            let mut ahead =
+                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
+            let mut so_far = to;
+            for i in 0..N {
+                for j in 0..N {
+                    if !((below & (i < 2)) | (beside & (j < 2))) {
+                        so_far[N * i + j] = nothing;
+                    }
+                }
+            }
             for c in (0..channels).step_by(LANES) {
                 let dv = dv.as_ptr().wrapping_add(place * channels + c);
                 for i in 0..N {
+                    for j in 0..N {
+                        prefetch_at(dv.wrapping_add((N * i + j) * stride + LANES));
+                    }
+                    if i < N - 2 {
+                        ahead.fetch(N - 2);
+                    }
                     for l in 0..LANES {
                         let mut line = [E::zero(); LONGEST];
                         for j in 0..N {
@@ -208,7 +288,7 @@ kernel! {
                         let line = to_pixels::<E, N, FUSED>(line);
                         for i in 0..N {
                             // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                            column[i][l] = line[i] + unsafe { *to[N * i + j].add(c + l) };
+                            column[i][l] = line[i] + unsafe { *so_far[N * i + j].add(c + l) };
                         }
                     }
                     for i in 0..N {
@@ -256,6 +336,9 @@ kernel! {
             for c in (0..channels).step_by(LANES) {
                 let (m, sign) = (m.as_ptr().wrapping_add(place * channels + c), &sign[c..c + LANES]);
                 for i in 0..N {
+                    for j in 0..N {
+                        prefetch_at(m.wrapping_add((N * i + j) * stride + LANES));
+                    }
                     for l in 0..LANES {
                         let mut line = [E::zero(); LONGEST];
                         for j in 0..N {
@@ -340,7 +423,7 @@ kernel! {
         assert!(grid.holds(by.grad.len(), halved[0] * halved[1], channels, first + count));
         let side = N - 2;
         let mut columns = [[E::zero(); LANES]; MOST];
-        let mut row = [[E::zero(); LANES]; LONGEST];
+        let mut line_of = [[E::zero(); LANES]; LONGEST];
         let nothing = nothing.as_ptr().cast_mut();
         let dm = dm.as_mut_ptr();
         for place in 0..count {
@@ -352,12 +435,20 @@ kernel! {
             for (there, &y) in there.iter_mut().zip(&of_y) {
                 *there = if y == nothing { E::zero() } else { E::one() };
             }
+            let row = by.y.as_ptr().wrapping_add(grid.start::<N>(tile + 1, channels));
+            let row_len = grid.width * channels;
+            let mut ahead = Ahead { row, at: 0, len: side * channels, row_len };
+            let row = by.grad.as_ptr().wrapping_add(grid.start_halved::<N>(tile + 1, channels));
+            let row_len = grid.width / 2 * channels;
+            let mut of_grad_ahead = Ahead { row, at: 0, len: side / 2 * channels, row_len };
             let group = by.group_of[tile / grid.tiles()] * channels;
             for c in (0..channels).step_by(LANES) {
                 let at = group + c..group + c + LANES;
                 let (scale, shift) = (&by.scale[at.clone()], &by.shift[at.clone()]);
                 let (slope, offset) = (&by.slope[at.clone()], &by.offset[at]);
                 for j in 0..side / 2 {
+                    ahead.fetch(2 * side);
+                    of_grad_ahead.fetch(side / 2);
                     for l in 0..LANES {
                         let (mut left, mut right) = ([E::zero(); LONGEST], [E::zero(); LONGEST]);
                         for i in 0..side / 2 {
@@ -412,12 +503,12 @@ kernel! {
                         }
                         let line = of_results::<E, N, FUSED>(line);
                         for j in 0..N {
-                            row[j][l] = line[j];
+                            line_of[j][l] = line[j];
                         }
                     }
                     for j in 0..N {
                         // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
-                        unsafe { put(dm.add((N * i + j) * stride + place * channels + c), &row[j]) };
+                        unsafe { put(dm.add((N * i + j) * stride + place * channels + c), &line_of[j]) };
                     }
                 }
             }

@@ -1,7 +1,10 @@
 //! The transforms of Winograd's F(2×2, 3×3), F(4×4, 3×3) and F(6×6, 3×3), in one dimension.
 //!
 //! Of F(m, 3), `n = m + 2` pixels give m results. All come from polynomials: a pixel is a coefficient, and products are
-//! made at n − 1 points and at infinity. The points are 0 and, on either side of it, as many of [`POINTS`] as there are.
+//! made at n − 1 points and at infinity. For n = 4 the points are 0 and ±1. For n = 6 they are 0, ±3/4 and ±3/2: in a trial
+//! in f32, sums over 64 channels were off by half as much as with the usual ±1 and ±2. For n = 8 they are 0, ±1/2, ±1 and
+//! ±2; of all triples of eighths, and of sixteenths near these, none was off by 8 % less. The same trial gave 2.8e-7 of the
+//! root mean square for n = 4, 7.9e-7 for n = 6 and 3.4e-6 for n = 8.
 
 use crate::cpu::CpuElement;
 use crate::cpu::simd::fma;
@@ -15,7 +18,7 @@ pub(super) const MOST: usize = LONGEST * LONGEST;
 /// A line of a tile; of n numbers, the rest being zeros.
 pub(super) type Line<E> = [E; LONGEST];
 
-/// Points of n = 6 and how they enter.
+/// The points of n = 6 and how they enter.
 mod six {
     pub(super) const A: f64 = 0.75;
     pub(super) const B: f64 = 1.5;
@@ -29,7 +32,7 @@ mod six {
     pub(super) const AT_B: f64 = 2.0 * B2 * (B2 - A2);
 }
 
-/// Points of n = 8 and how they enter.
+/// The points of n = 8 and how they enter.
 mod eight {
     /// A point on either side of 0, and what it has to do with the two others.
     #[derive(Clone, Copy)]
