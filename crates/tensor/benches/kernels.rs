@@ -129,6 +129,24 @@ fn convolution(c: &mut Criterion) {
     });
 }
 
+/// The encoder's blocks on two runs of images as few-shot drawings are, one thread or as many as `RAYON_NUM_THREADS` says.
+fn blocks(c: &mut Criterion) {
+    for (side, inputs) in [(84, 1), (42, 64), (21, 64), (10, 64)] {
+        let name = format!("16x{side}x{side}x{inputs}");
+        let (images, weight) = (tensor(&[16, side, side, inputs]), [64, inputs, 3, 3]);
+        let [w, scale, shift] = [&weight[..], &[64], &[64]].map(tensor);
+        c.bench_function(&format!("conv_block_by/{name}"), |b| {
+            b.iter(|| images.conv_block_by(&w, &scale, &shift).expect("the shapes fit"));
+        });
+        let inputs: &[&[usize]] = &[&weight, &[64], &[64], &[16, side, side, inputs]];
+        let tracked = &inputs[..if side == 84 { 3 } else { 4 }];
+        forward_and_back(c, &format!("conv_block and back/{name}"), tracked, |t| {
+            let x = t.get(3).unwrap_or(&images);
+            Ok(x.conv_block(&t[0], &t[1], &t[2], &[4, 12], 1e-5)?.0)
+        });
+    }
+}
+
 fn optimiser(c: &mut Criterion) {
     let gradients = vec![Some(array(&[384, 128])), Some(array(&[256, 128])), Some(array(&[128]))];
     let parameters: Vec<Array<B>> = gradients.iter().flatten().cloned().collect();
@@ -142,5 +160,5 @@ fn optimiser(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, matmul, linear, rows, attention, convolution, optimiser);
+criterion_group!(benches, matmul, linear, rows, attention, convolution, blocks, optimiser);
 criterion_main!(benches);

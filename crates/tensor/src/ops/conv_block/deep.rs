@@ -10,8 +10,9 @@ use super::tiles::PoolSlopes;
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes};
 use crate::cpu::{CpuBuffer, CpuElement};
 
-/// Tiles that go together: their matrices and the kernel's fill most of a second-level cache.
-const TILES: usize = 48;
+/// Tiles that go together: of 64 channels their matrices take some 0.8 MB, which leaves the kernel's 1 MB room in a
+/// second-level cache of 2. Whole rows of the products' tiles.
+const TILES: usize = 24;
 
 /// A block whose numbers of channels are whole registers.
 pub(super) struct Deep {
@@ -183,11 +184,10 @@ impl Deep {
                 let (v, dm) = (&mut v[..l.input_len(count)], &mut dm[..l.output_len(count)]);
                 l.lower(x, v, first, nothing);
                 l.unraise(by, dm, first, nothing);
-                l.kernel_products(v, dm, du, first > 0);
-                let Some(transposed) = transposed else { continue };
-                // the images have been read
-                l.input_products(dm, transposed, v);
-                l.add_unlowered(v, dx, first, spare);
+                l.unproducts(v, dm, (&mut *du, first > 0), transposed);
+                if transposed.is_some() {
+                    l.add_unlowered(v, dx, first, (&mut *spare, &*nothing));
+                }
             }
             l.raise_kernel(du, of_kernel);
         });
@@ -293,9 +293,22 @@ mod tests {
     #[test]
     fn tiles_give_what_is_written() {
         // (height, width), side of tiles; edges of every remainder
-        for (height, width, side) in
-            [(2, 2, 4), (5, 6, 4), (4, 4, 6), (7, 3, 6), (9, 10, 6), (8, 11, 6), (13, 16, 6), (3, 3, 6)]
-        {
+        for (height, width, side) in [
+            (2, 2, 4),
+            (2, 6, 4),
+            (4, 2, 4),
+            (4, 4, 6),
+            (7, 3, 6),
+            (8, 11, 6),
+            (13, 16, 6),
+            (3, 3, 6),
+            (5, 6, 8),
+            (9, 10, 8),
+            (10, 10, 8),
+            (12, 18, 8),
+            (17, 11, 8),
+            (21, 22, 8),
+        ] {
             let sizes = BlockSizes { images: 5, height, width, inputs: 32, outputs: 48 };
             assert_eq!(Lowering::of(sizes).matrices(), side * side, "{height} × {width}");
             let [x, w, dy] = [[5, height, width, 32], [48, 32, 3, 3], [5, height, width, 48]]
@@ -303,11 +316,15 @@ mod tests {
             let expected = written(sizes, &x, &w, &dy);
             let wide = by_tiles::<f64>(sizes, [&x, &w, &dy]);
             let single = by_tiles::<f32>(sizes, [&x, &w, &dy]);
-            let most = if side == 4 { 5e-7 } else { 2e-6 };
+            let [most_wide, most] = match side {
+                4 => [5e-15, 5e-7],
+                6 => [5e-15, 2e-6],
+                _ => [2e-14, 6e-6],
+            };
             for (what, i) in [("result", 0), ("gradient by the weight", 1), ("gradient by the images", 2)] {
                 let name = format!("{what}, {height} × {width}");
                 let (wide, single) = (off(&wide[i], &expected[i]), off(&single[i], &expected[i]));
-                assert!(wide < 5e-15, "{name}: off by {wide:e} in f64");
+                assert!(wide < most_wide, "{name}: off by {wide:e} in f64");
                 assert!(single < most, "{name}: off by {single:e} in f32");
             }
         }

@@ -27,6 +27,7 @@ mod stage;
 mod tests;
 mod tiles;
 mod transforms;
+mod windows;
 
 /// Sizes of a block: `x [images, height, width, inputs]` to `[images, ⌊height/2⌋, ⌊width/2⌋, outputs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

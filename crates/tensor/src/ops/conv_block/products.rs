@@ -2,7 +2,7 @@
 //! needs to be packed.
 
 use crate::cpu::CpuElement;
-use crate::cpu::simd::{fma, kernel};
+use crate::cpu::simd::{fma, kernel, prefetch_at};
 
 /// Elements of a register, for f32 and the widest instruction set.
 const LANES: usize = 16;
@@ -13,7 +13,8 @@ const WIDE: usize = 2 * LANES;
 /// Rows of a tile: their sums stay in registers.
 const TALL: usize = 8;
 
-/// `sums += a b`, sums `R × WIDE`: a's element (r, i) lies at `r ra + i ca`, b's row i at `i n`.
+/// `sums += a b`, sums `R × WIDE`: a's element (r, i) lies at `r ra + i ca`, b's row i at `i n`. A cache line a step is fetched
+/// from `ahead` on.
 ///
 /// # Safety
 /// `a` must have the elements that r below `R` and i below `k` reach, and `b` `WIDE` at each i below `k`.
@@ -23,8 +24,10 @@ unsafe fn tile<E: CpuElement, const R: usize, const FUSED: bool>(
     (a, ra, ca): (*const E, usize, usize),
     (b, n): (*const E, usize),
     k: usize,
+    ahead: *const E,
 ) -> [[[E; LANES]; 2]; R] {
     for i in 0..k {
+        prefetch_at(ahead.wrapping_add(i * LANES));
         // SAFETY: i is below k, r below R and l below LANES, half of WIDE
         unsafe {
             let (a, b) = (a.add(i * ca), b.add(i * n));
@@ -48,33 +51,42 @@ fn rows_tile<E: CpuElement, const R: usize, const FUSED: bool>(
     b: &[E],
     c: &mut [E],
     (k, n, col): (usize, usize, usize),
+    ahead: *const E,
 ) {
     assert!(a.len() >= R * k && b.len() >= k * n && col + WIDE <= n);
     let sums = [[[E::zero(); LANES]; 2]; R];
     // SAFETY: a has R rows of k, and b k rows of n, of which WIDE follow `col`, as just asserted
-    let sums = unsafe { tile::<E, R, FUSED>(sums, (a.as_ptr(), k, 1), (b.as_ptr().add(col), n), k) };
+    let sums = unsafe { tile::<E, R, FUSED>(sums, (a.as_ptr(), k, 1), (b.as_ptr().add(col), n), k, ahead) };
     for (r, sums) in sums.iter().enumerate() {
         c[r * n + col..][..WIDE].copy_from_slice(sums.as_flattened());
     }
 }
 
+/// The place `ahead` of the start of `next`, which is somewhere in it.
+#[inline(always)]
+fn place<E>(next: &[E], ahead: usize) -> *const E {
+    next.as_ptr().wrapping_add(ahead.min(next.len()))
+}
+
 kernel! {
-    /// `c = a b`: a `[rows, k]`, b `[k, n]`, c `[rows, n]`.
-    pub(super) fn rows_times<E>(a: &[E], b: &[E], c: &mut [E], k: usize, n: usize) {
+    /// `c = a b`: a `[rows, k]`, b `[k, n]`, c `[rows, n]`. Meanwhile `next` is fetched, as far as there is time.
+    pub(super) fn rows_times<E>(a: &[E], b: &[E], c: &mut [E], k: usize, n: usize, next: &[E]) {
         let rows = a.len() / k;
+        let mut ahead = 0;
         let whole = n / WIDE * WIDE;
         for col in (0..whole).step_by(WIDE) {
             let mut row = 0;
             while row + TALL <= rows {
-                rows_tile::<E, TALL, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                rows_tile::<E, TALL, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col), place(next, ahead));
+                ahead += k * LANES;
                 row += TALL;
             }
             while row + 4 <= rows {
-                rows_tile::<E, 4, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                rows_tile::<E, 4, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col), place(next, ahead));
                 row += 4;
             }
             while row < rows {
-                rows_tile::<E, 1, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col));
+                rows_tile::<E, 1, FUSED>(&a[row * k..], b, &mut c[row * n..], (k, n, col), place(next, ahead));
                 row += 1;
             }
         }
@@ -91,9 +103,19 @@ kernel! {
 }
 
 kernel! {
-    /// `c = aᵀ b`, added to what was there if `more`: a `[rows, m]`, b `[rows, n]`, c `[m, n]`.
-    pub(super) fn transposed_times<E>(a: &[E], b: &[E], c: &mut [E], m: usize, n: usize, more: bool) {
+    /// `c = aᵀ b`, added to what was there if `more`: a `[rows, m]`, b `[rows, n]`, c `[m, n]`. Meanwhile `next` is fetched, as
+    /// far as there is time.
+    pub(super) fn transposed_times<E>(
+        a: &[E],
+        b: &[E],
+        c: &mut [E],
+        sizes: (usize, usize),
+        more: bool,
+        next: &[E],
+    ) {
+        let (m, n) = sizes;
         let rows = a.len() / m;
+        let mut ahead = 0;
         assert!(b.len() >= rows * n && c.len() >= m * n);
         let (tall, whole) = (m / TALL * TALL, n / WIDE * WIDE);
         for col in (0..whole).step_by(WIDE) {
@@ -108,8 +130,9 @@ kernel! {
                 // follow `col`
                 let sums = unsafe {
                     let (a, b) = (a.as_ptr().add(first), b.as_ptr().add(col));
-                    tile::<E, TALL, FUSED>(sums, (a, 1, m), (b, n), rows)
+                    tile::<E, TALL, FUSED>(sums, (a, 1, m), (b, n), rows, place(next, ahead))
                 };
+                ahead += rows * LANES;
                 for (r, sums) in sums.iter().enumerate() {
                     c[(first + r) * n + col..][..WIDE].copy_from_slice(sums.as_flattened());
                 }

@@ -1,7 +1,7 @@
 //! A block of few input channels, such as an image's one or three.
 //!
-//! Its convolution's result is many times its input, and cheap to make. So it is made two rows at a time and pooled while
-//! they are in the cache; nothing of its size is ever stored. Its statistics don't need it (see [`Patches`]), nor does the
+//! Its convolution's result is many times its input, and cheap to make. So it is made a few windows at a time, normalised and
+//! pooled in registers; nothing of its size is ever stored. Its statistics don't need it (see [`Patches`]), nor does the
 //! way back to the kernel. With g the gradient of a window's largest, which is at place k of it, and p the pixels under
 //! the kernel there: batch normalisation takes from g its mean and its part along `y = w·p`, so that the kernel's
 //! gradient is `scale (Σ g p − Σ g mean(p))` less a multiple of `cov(p) w`. All that has to be kept is k.
@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use super::aligned::{Aligned, with_scratch};
 use super::cpu::{Normal, RUN, group_of_images};
 use super::patches::Patches;
-use super::stage::{pool, pool_only, unpool, unpool_places};
+use super::stage::unpool;
+use super::windows::{add_peak_sums, pool_rows};
 use super::{BlockForward, BlockGrad, BlockInput, BlockSizes};
 use crate::cpu::simd::{fma, kernel};
 use crate::cpu::{CpuBuffer, CpuElement};
@@ -22,13 +23,13 @@ use crate::cpu::{CpuBuffer, CpuElement};
 const MANY: usize = 8;
 
 /// Elements of a register, for f32 and the widest instruction set.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Output channels that are computed together.
-const WIDE: usize = 2 * LANES;
+pub(super) const WIDE: usize = 2 * LANES;
 
 /// Places of the kernel.
-const PLACES: usize = 9;
+pub(super) const PLACES: usize = 9;
 
 /// Sizes of a shallow block.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,30 @@ impl Shallow {
         self.sizes.width
     }
 
+    /// Input channels.
+    #[inline(always)]
+    pub fn inputs(&self) -> usize {
+        self.sizes.inputs
+    }
+
+    /// Output channels.
+    #[inline(always)]
+    pub fn outputs(&self) -> usize {
+        self.sizes.outputs
+    }
+
+    /// Output channels, up to whole tiles.
+    #[inline(always)]
+    pub fn outer(&self) -> usize {
+        self.outer
+    }
+
+    /// Elements of a channel with its border.
+    #[inline(always)]
+    pub fn plane(&self) -> usize {
+        self.plane
+    }
+
     /// Elements of a row of a channel with its border.
     #[inline(always)]
     pub fn line(&self) -> usize {
@@ -68,6 +93,7 @@ impl Shallow {
     }
 
     /// Pixels under the kernel, all channels'.
+    #[inline(always)]
     pub fn taps(&self) -> usize {
         PLACES * self.sizes.inputs
     }
@@ -80,6 +106,7 @@ impl Shallow {
     }
 
     /// Elements of a padded image, and of a register behind it, which is read but not used.
+    #[inline(always)]
     pub fn padded_len(&self) -> usize {
         self.sizes.inputs * self.plane + LANES
     }
@@ -110,6 +137,18 @@ impl Shallow {
         })
     }
 
+    /// The weight times the scale `[out]` as `[taps, outer]`, and after it the shift: `[outer]`.
+    fn lower_scaled_kernel<E: CpuElement>(&self, weight: &[E], scale: &[E], shift: &[E]) -> Aligned<E> {
+        Aligned::build((self.taps() + 1) * self.outer, |w| {
+            w.fill(E::zero());
+            let channels = weight.chunks_exact(self.taps()).zip(scale).zip(shift).enumerate();
+            for (out, ((weight, &scale), &shift)) in channels {
+                let taps = weight.iter().map(|&value| value * scale).chain([shift]);
+                taps.enumerate().for_each(|(tap, value)| w[tap * self.outer + out] = value);
+            }
+        })
+    }
+
     /// The rows `[row, channel, column]` of an image `[H, W, in]`, with the places of their elements in a padded one.
     pub fn spread<E: CpuElement>(&self, x: &[E], padded: &mut [E]) {
         let inputs = self.sizes.inputs;
@@ -123,11 +162,14 @@ impl Shallow {
 
     /// The block as in training.
     pub fn forward<E: CpuElement>(&self, block: &BlockInput<'_, CpuBuffer<E>>) -> BlockForward<CpuBuffer<E>> {
-        let BlockSizes { images, width, outputs, .. } = self.sizes;
+        let BlockSizes { images, outputs, .. } = self.sizes;
         let Patches { mean, variance, with_results } = Patches::of(self, block);
         let normal = Normal::of(&mean, &variance, block);
         let group_of = group_of_images(block.groups);
-        let w = self.lower_kernel(block.weight.as_slice());
+        let of_group = normal.scale.chunks_exact(outputs).zip(normal.shift.chunks_exact(outputs));
+        let weight = block.weight.as_slice();
+        let kernels: Vec<_> =
+            of_group.map(|(scale, shift)| self.lower_scaled_kernel(weight, scale, shift)).collect();
         let (len, row_len) = (self.pooled_len(), self.pooled_row_len());
         // a byte for each element of the result
         let mut peaks = CpuBuffer::build((images * len).div_ceil(size_of::<E>()), |_| {});
@@ -138,19 +180,17 @@ impl Shallow {
                 .zip(block.x.as_slice().par_chunks(RUN * self.input_len()))
                 .zip(group_of.par_chunks(RUN));
             runs.for_each(|(((pooled, places), x), group_of)| {
-                with_scratch([self.padded_len(), 2 * self.row_len()], |[padded, y]| {
+                with_scratch([self.padded_len()], |[padded]| {
                     padded.fill(E::zero());
                     let images = pooled.chunks_exact_mut(len).zip(places.chunks_exact_mut(len));
-                    for (((pooled, places), x), group) in
+                    for (((pooled, places), x), &group) in
                         images.zip(x.chunks_exact(self.input_len())).zip(group_of)
                     {
-                        let of_group = group * outputs..(group + 1) * outputs;
-                        let (scale, shift) = (&normal.scale[of_group.clone()], &normal.shift[of_group]);
                         self.spread(x, padded);
                         let rows = pooled.chunks_exact_mut(row_len).zip(places.chunks_exact_mut(row_len));
                         for (row, (pooled, places)) in rows.enumerate() {
-                            convolve(padded, w.as_slice(), y, *self, 2 * row..2 * row + 2);
-                            pool(y, width, scale, shift, pooled, places);
+                            let w = kernels[group].as_slice();
+                            pool_rows::<E, 1>(padded, w, *self, 2 * row, pooled, places);
                         }
                     }
                 });
@@ -216,31 +256,26 @@ impl Shallow {
     /// For each image `Σ g p` of each pixel under the kernel, `[taps, outer]`, and `Σ g`, `[outer]`; `peaks` are what forward
     /// has left.
     fn peak_sums<E: CpuElement>(&self, x: &[E], peaks: &[E], grad: &[E]) -> CpuBuffer<E> {
-        let BlockSizes { images, width, outputs, .. } = self.sizes;
+        let images = self.sizes.images;
         let (len, row_len) = (self.pooled_len(), self.pooled_row_len());
-        let of_taps = self.taps() * self.outer;
-        let mut of_images = CpuBuffer::zeros(images * (of_taps + self.outer));
+        let of_image = (self.taps() + 1) * self.outer;
+        let mut of_images = CpuBuffer::zeros(images * of_image);
         let runs = of_images
             .make_mut()
-            .par_chunks_mut(RUN * (of_taps + self.outer))
+            .par_chunks_mut(RUN * of_image)
             .zip(bytes(peaks)[..images * len].par_chunks(RUN * len))
             .zip(grad.par_chunks(RUN * len))
             .zip(x.par_chunks(RUN * self.input_len()));
         runs.for_each(|(((of_images, places), grad), x)| {
-            with_scratch([self.padded_len(), 2 * self.row_len() + WIDE], |[padded, g]| {
+            with_scratch([self.padded_len()], |[padded]| {
                 padded.fill(E::zero());
-                // also where there is no window, at an odd edge
-                g.fill(E::zero());
-                let images = of_images.chunks_exact_mut(of_taps + self.outer);
                 let of_result = places.chunks_exact(len).zip(grad.chunks_exact(len));
-                for ((sums, x), (places, grad)) in images.zip(x.chunks_exact(self.input_len())).zip(of_result)
-                {
+                let images = of_images.chunks_exact_mut(of_image).zip(x.chunks_exact(self.input_len()));
+                for ((sums, x), (places, grad)) in images.zip(of_result) {
                     self.spread(x, padded);
-                    let (of_taps, once) = sums.split_at_mut(of_taps);
                     let rows = places.chunks_exact(row_len).zip(grad.chunks_exact(row_len));
                     for (row, (places, grad)) in rows.enumerate() {
-                        unpool_places(places, grad, width, g, &mut once[..outputs]);
-                        add_kernel_slopes(padded, g, of_taps, *self, 2 * row..2 * row + 2);
+                        add_peak_sums(padded, places, grad, sums, *self, 2 * row);
                     }
                 }
             });
@@ -290,19 +325,17 @@ impl Shallow {
 
     /// The block as in evaluation.
     pub fn by<E: CpuElement>(&self, x: &[E], weight: &[E], scale: &[E], shift: &[E]) -> CpuBuffer<E> {
-        let BlockSizes { images, width, .. } = self.sizes;
-        let w = self.lower_kernel(weight);
-        let len = self.pooled_len();
-        CpuBuffer::build(images * len, |pooled| {
+        let w = self.lower_scaled_kernel(weight, scale, shift);
+        let (len, row_len) = (self.pooled_len(), self.pooled_row_len());
+        CpuBuffer::build(self.sizes.images * len, |pooled| {
             let runs = pooled.par_chunks_mut(RUN * len).zip(x.par_chunks(RUN * self.input_len()));
             runs.for_each(|(pooled, x)| {
-                with_scratch([self.padded_len(), 2 * self.row_len()], |[padded, y]| {
+                with_scratch([self.padded_len()], |[padded]| {
                     padded.fill(E::zero());
                     for (pooled, x) in pooled.chunks_exact_mut(len).zip(x.chunks_exact(self.input_len())) {
                         self.spread(x, padded);
-                        for (row, pooled) in pooled.chunks_exact_mut(self.pooled_row_len()).enumerate() {
-                            convolve(padded, w.as_slice(), y, *self, 2 * row..2 * row + 2);
-                            pool_only(y, width, scale, shift, pooled);
+                        for (row, pooled) in pooled.chunks_exact_mut(row_len).enumerate() {
+                            pool_rows::<E, 0>(padded, w.as_slice(), *self, 2 * row, pooled, &mut []);
                         }
                     }
                 });
@@ -421,42 +454,6 @@ kernel! {
                     put_tile::<E, 1, FUSED>(&x[at..], w, &mut y[at * outputs..], &s, col);
                     at += 1;
                 }
-            }
-        }
-    }
-}
-
-kernel! {
-    /// Adds to the kernel's gradient `[taps, outer]` what comes of rows of the result, whose gradient is `dy`: `[rows, W,
-    /// out]` and `WIDE` elements more, any numbers.
-    fn add_kernel_slopes<E>(padded: &[E], dy: &[E], du: &mut [E], s: Shallow, rows: Range<usize>) {
-        let BlockSizes { height, width, inputs, outputs, .. } = s.sizes;
-        assert!(padded.len() == s.padded_len() && rows.end <= height);
-        assert!(dy.len() >= rows.len() * width * outputs + WIDE && du.len() == s.taps() * s.outer);
-        for (channel, col) in (0..inputs).flat_map(|c| (0..s.outer).step_by(WIDE).map(move |col| (c, col))) {
-            let mut sums = [[[E::zero(); LANES]; 2]; PLACES];
-            for (i, row) in rows.clone().enumerate() {
-                // SAFETY: below the width, all places of the kernel see pixels of the padded image's channel, and `dy`
-                // has WIDE elements from any channel of any pixel on, as was asserted
-                unsafe {
-                    let x = padded.as_ptr().add(channel * s.plane + row * s.line);
-                    let dy = dy.as_ptr().add(i * width * outputs + col);
-                    for j in 0..width {
-                        let (x, dy) = (x.add(j), dy.add(j * outputs));
-                        for l in 0..LANES {
-                            let (d0, d1) = (*dy.add(l), *dy.add(LANES + l));
-                            for (place, sums) in sums.iter_mut().enumerate() {
-                                let x = *x.add(place / 3 * s.line + place % 3);
-                                sums[0][l] = fma::<E, FUSED>(x, d0, sums[0][l]);
-                                sums[1][l] = fma::<E, FUSED>(x, d1, sums[1][l]);
-                            }
-                        }
-                    }
-                }
-            }
-            for (place, sums) in sums.iter().enumerate() {
-                let du = &mut du[(channel * PLACES + place) * s.outer + col..][..WIDE];
-                du.iter_mut().zip(sums.as_flattened()).for_each(|(du, &sum)| *du += sum);
             }
         }
     }

@@ -58,7 +58,7 @@ fn bits_of_block(threads: usize, [height, width, inputs, outputs]: [usize; 4], o
 
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
-    // a first block of drawings and of photographs; tiles of both kinds, channels that fill registers and that do not
+    // a first block of drawings and of photographs; tiles of all kinds, channels that fill registers and that do not
     for (shape, of_images) in [
         ([21, 20, 1, 64], true),
         ([16, 16, 3, 64], true),
@@ -66,6 +66,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         ([9, 8, 3, 33], false),
         ([6, 7, 16, 40], false),
         ([10, 10, 64, 64], false),
+        ([8, 8, 32, 64], false),
         ([2, 2, 32, 32], false),
         ([13, 9, 17, 5], false),
     ] {

@@ -9,7 +9,7 @@
 )]
 
 use super::stage::larger;
-use super::transforms::{MOST, Tile, tile_of_pixels, tile_of_results, tile_to_pixels, tile_to_results};
+use super::transforms::{LONGEST, MOST, of_pixels, of_results, to_pixels, to_results};
 use crate::cpu::simd::{fma, kernel, prefetch_at};
 
 /// Channels that are transformed together; all numbers of channels here are multiples of it.
@@ -51,17 +51,17 @@ impl Grid {
         channels.is_multiple_of(LANES) && last_tile.div_ceil(self.tiles()) * pixels * channels <= images
     }
 
-    /// For each of a tile's `SIDE × SIDE` pixels, numbered by rows of `ROW`, where its channels begin in `images`, which
+    /// For each of a tile's `side × side` pixels, numbered by rows of `ROW`, where its channels begin in `images`, which
     /// are of `height` and `width`; `outside` where there is no such pixel. `lead` is how many pixels lie before the
     /// tile's first in each direction.
     #[inline(always)]
-    fn places<P: Copy, const ROW: usize>(
+    fn places<E, const ROW: usize>(
         self,
         tile: usize,
         [side, step, lead]: [usize; 3],
         [height, width, channels]: [usize; 3],
-        (inside, outside): (impl Fn(usize) -> P, P),
-    ) -> [P; MOST] {
+        (images, outside): (*mut E, *mut E),
+    ) -> [*mut E; MOST] {
         let (image, tile) = (tile / self.tiles(), tile % self.tiles());
         // wraps around before the first row and column, which is outside, too
         let row = (tile / self.columns * step).wrapping_sub(lead);
@@ -69,15 +69,65 @@ impl Grid {
         let mut places = [outside; MOST];
         for i in 0..side {
             let row = row.wrapping_add(i);
-            let line = (image * height).wrapping_add(row).wrapping_mul(width);
+            let line = (image * height).wrapping_add(row).wrapping_mul(width * channels);
             for j in 0..side {
                 let column = column.wrapping_add(j);
-                if (row < height) & (column < width) {
-                    places[ROW * i + j] = inside(line.wrapping_add(column).wrapping_mul(channels));
-                }
+                let inside = images.wrapping_add(line.wrapping_add(column.wrapping_mul(channels)));
+                places[ROW * i + j] = if (row < height) & (column < width) { inside } else { outside };
             }
         }
         places
+    }
+
+    /// Where a tile's first pixel lies in images that begin at `images`, if all that it sees are of its image.
+    #[inline(always)]
+    fn corner<E, const N: usize>(self, tile: usize, images: *mut E, channels: usize) -> Option<*mut E> {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
+        if row == 0 || column == 0 || row + N - 1 > self.height || column + N - 1 > self.width {
+            return None;
+        }
+        let at = (image * self.height + row - 1) * self.width + column - 1;
+        Some(images.wrapping_add(at * channels))
+    }
+
+    /// Elements from the first image's start to a tile's first result.
+    #[inline(always)]
+    fn start<const N: usize>(self, tile: usize, channels: usize) -> usize {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
+        ((image * self.height + row) * self.width + column) * channels
+    }
+
+    /// The same of images half as high and wide.
+    #[inline(always)]
+    fn start_halved<const N: usize>(self, tile: usize, channels: usize) -> usize {
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        let (row, column) = (tile / self.columns * (N / 2 - 1), tile % self.columns * (N / 2 - 1));
+        ((image * (self.height / 2) + row) * (self.width / 2) + column) * channels
+    }
+}
+
+/// Part of an image that is fetched a cache line at a time, in the order of memory, some way before it is needed.
+struct Ahead<E> {
+    row: *const E,
+    at: usize,
+    /// Elements of the part in a row, and from one row to the next.
+    len: usize,
+    row_len: usize,
+}
+
+impl<E> Ahead<E> {
+    #[inline(always)]
+    fn fetch(&mut self, lines: usize) {
+        for _ in 0..lines {
+            prefetch_at(self.row.wrapping_add(self.at));
+            self.at += LANES;
+            if self.at == self.len {
+                self.row = self.row.wrapping_add(self.row_len);
+                self.at = 0;
+            }
+        }
     }
 }
 
@@ -97,88 +147,154 @@ kernel! {
         assert!(v.len() == N * N * stride && stride == count * channels + GAP);
         assert!(nothing.len() >= channels);
         assert!(grid.holds(x.len(), grid.height * grid.width, channels, first + count));
-        let of_tile = |tile: usize| {
-            let inside = |at: usize| x.as_ptr().wrapping_add(at);
-            grid.places::<_, N>(tile, [N, N - 2, 1], shape, (inside, nothing.as_ptr()))
-        };
-        let mut next = of_tile(first);
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let images = (x.as_ptr().cast_mut(), nothing.as_ptr().cast_mut());
+        let v = v.as_mut_ptr();
+        let mut rows = [[E::zero(); LANES]; MOST];
+        let mut column = [[E::zero(); LANES]; LONGEST];
+        let mut tile = [[E::zero(); LANES]; MOST];
+        let row_len = grid.width * channels;
         for place in 0..count {
-            let from = next;
-            next = of_tile(first + place + 1);
+            let corner = grid.corner::<E, N>(first + place, images.0, channels);
+            let places = match corner {
+                Some(_) => None,
+                None => Some(grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images)),
+            };
+            // what the next tile sees and this one does not
+            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
+            let mut ahead =
+                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
             for c in (0..channels).step_by(LANES) {
-                // what the next tile sees and this one does not
-                for i in 2..N {
-                    for j in 2..N {
-                        prefetch_at(next[N * i + j].wrapping_add(c));
+                let (from, down, right) = match (corner, &places) {
+                    (Some(corner), _) => (corner.wrapping_add(c).cast_const(), row_len, channels),
+                    (None, places) => {
+                        for (tile, place) in tile.iter_mut().zip(places.iter().flatten()).take(N * N) {
+                            // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
+                            *tile = unsafe { *place.add(c).cast::<Lanes<E>>() };
+                        }
+                        (tile.as_flattened().as_ptr(), N * LANES, LANES)
+                    }
+                };
+                for i in 0..N {
+                    if i < N - 2 {
+                        ahead.fetch(N - 2);
+                    }
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: all of the tile's pixels are there, `down` and `right` of each other
+                            line[j] = unsafe { *from.add(i * down + j * right + l) };
+                        }
+                        let line = of_pixels::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            rows[N * i + j][l] = line[j];
+                        }
                     }
                 }
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for m in 0..N * N {
-                        // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
-                        t[m] = unsafe { *from[m].add(c + l) };
+                for j in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for i in 0..N {
+                            line[i] = rows[N * i + j][l];
+                        }
+                        let line = of_pixels::<E, N, FUSED>(line);
+                        for i in 0..N {
+                            column[i][l] = line[i];
+                        }
                     }
-                    tile_of_pixels::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        lanes[m][l] = t[m];
+                    for i in 0..N {
+                        // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                        unsafe { put(v.add((N * i + j) * stride + place * channels + c), &column[i]) };
                     }
-                }
-                for m in 0..N * N {
-                    v[m * stride + place * channels + c..][..LANES].copy_from_slice(&lanes[m]);
                 }
             }
         }
     }
 }
 
+/// Writes a register's worth of channels.
+///
+/// # Safety
+/// `LANES` elements must lie at `to`, and nobody else hold them.
+#[inline(always)]
+unsafe fn put<E: Copy>(to: *mut E, lanes: &Lanes<E>) {
+    // SAFETY: as the caller says
+    unsafe { *to.cast::<Lanes<E>>() = *lanes };
+}
+
 kernel! {
-    /// The transposed of `input_tiles`: adds each tile's `B dV Bᵀ` where its pixels are, which a line's first tile makes
-    /// zeros where no earlier line has. `spare` is a pixel that takes what would lie outside.
+    /// The transposed of `input_tiles`: each tile's `B dV Bᵀ` where its pixels are, added to what the tiles above and left of
+    /// it have left there. `spare` is a pixel that takes what would lie outside, `nothing` one of zeros.
     pub(super) fn add_input_tiles<E, const N: usize>(
         dv: &[E],
         dx: &mut [E],
         grid: Grid,
         which: (usize, usize),
-        spare: &mut [E],
+        pixels: (&mut [E], &[E]),
     ) {
         let (first, channels) = which;
+        let (spare, nothing) = pixels;
         let (stride, count) = strides::<N>(dv.len(), channels);
         let shape = [grid.height, grid.width, channels];
         assert!(dv.len() == N * N * stride && stride == count * channels + GAP);
-        assert!(spare.len() >= channels);
+        assert!(spare.len() >= channels && nothing.len() >= channels);
         assert!(grid.holds(dx.len(), grid.height * grid.width, channels, first + count));
-        let mut lanes = [[E::zero(); LANES]; MOST];
-        let row_len = grid.width * channels;
+        let mut rows = [[E::zero(); LANES]; MOST];
+        let mut column = [[E::zero(); LANES]; LONGEST];
+        let images = (dx.as_mut_ptr(), spare.as_mut_ptr());
+        let nothing = nothing.as_ptr().cast_mut();
         for place in 0..count {
-            let (image, tile) = ((first + place) / grid.tiles(), (first + place) % grid.tiles());
-            if tile.is_multiple_of(grid.columns) {
-                let line = tile / grid.columns * (N - 2);
-                let rows = if line == 0 { 0 } else { line + 1 }..(line + N - 1).min(grid.height);
-                let row = image * grid.height;
-                dx[(row + rows.start.min(rows.end)) * row_len..(row + rows.end) * row_len].fill(E::zero());
-            }
-            let dx = dx.as_mut_ptr();
-            let inside = |at: usize| dx.wrapping_add(at);
-            let to = grid.places::<_, N>(first + place, [N, N - 2, 1], shape, (inside, spare.as_mut_ptr()));
-            for c in (0..channels).step_by(LANES) {
-                let dv = &dv[place * channels + c..];
-                assert!(dv.len() >= (N * N - 1) * stride + LANES);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for m in 0..N * N {
-                        // SAFETY: as was just asserted
-                        t[m] = unsafe { *dv.as_ptr().add(m * stride + l) };
-                    }
-                    tile_to_pixels::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                        lanes[m][l] = t[m] + unsafe { *to[m].add(c + l) };
+            let to = grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images);
+            let tile = (first + place) % grid.tiles();
+            let (below, beside) = (tile >= grid.columns, !tile.is_multiple_of(grid.columns));
+            let row_len = grid.width * channels;
+            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
+            let mut ahead =
+                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
+            let mut so_far = to;
+            for i in 0..N {
+                for j in 0..N {
+                    if !((below & (i < 2)) | (beside & (j < 2))) {
+                        so_far[N * i + j] = nothing;
                     }
                 }
-                for m in 0..N * N {
-                    // SAFETY: as above
-                    unsafe { *to[m].add(c).cast::<Lanes<E>>() = lanes[m] };
+            }
+            for c in (0..channels).step_by(LANES) {
+                let dv = dv.as_ptr().wrapping_add(place * channels + c);
+                for i in 0..N {
+                    for j in 0..N {
+                        prefetch_at(dv.wrapping_add((N * i + j) * stride + LANES));
+                    }
+                    if i < N - 2 {
+                        ahead.fetch(N - 2);
+                    }
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                            line[j] = unsafe { *dv.add((N * i + j) * stride + l) };
+                        }
+                        let line = to_pixels::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            rows[N * i + j][l] = line[j];
+                        }
+                    }
+                }
+                for j in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for i in 0..N {
+                            line[i] = rows[N * i + j][l];
+                        }
+                        let line = to_pixels::<E, N, FUSED>(line);
+                        for i in 0..N {
+                            // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
+                            column[i][l] = line[i] + unsafe { *so_far[N * i + j].add(c + l) };
+                        }
+                    }
+                    for i in 0..N {
+                        // SAFETY: as above
+                        unsafe { put(to[N * i + j].add(c), &column[i]) };
+                    }
                 }
             }
         }
@@ -207,56 +323,66 @@ kernel! {
         assert!(y.is_empty() || grid.holds(y.len(), grid.height * grid.width, channels, first + count));
         assert!(grid.holds(peaks.len(), halved[0] * halved[1], channels, first + count));
         let side = N - 2;
-        let mut lanes = [[E::zero(); LANES]; MOST];
-        let mut windows = [[E::zero(); LANES]; MOST];
+        let mut rows = [[E::zero(); LANES]; MOST];
+        // two columns of results, and of each two rows of them the window
+        let mut columns = [[E::zero(); LANES]; 2 * LONGEST];
+        let mut windows = [[E::zero(); LANES]; LONGEST];
         let stored = !y.is_empty();
         let (y, peaks, spare) = (y.as_mut_ptr(), peaks.as_mut_ptr(), spare.as_mut_ptr());
         for place in 0..count {
             let tile = first + place;
-            let to = grid.places::<_, N>(tile, [side, side, 0], shape, (|at| y.wrapping_add(at), spare));
-            let to_peaks = grid.places::<_, N>(
-                tile,
-                [side / 2, side / 2, 0],
-                halved,
-                (|at| peaks.wrapping_add(at), spare),
-            );
+            let to = grid.places::<E, N>(tile, [side, side, 0], shape, (y, spare));
+            let to_peaks = grid.places::<E, N>(tile, [side / 2, side / 2, 0], halved, (peaks, spare));
             for c in (0..channels).step_by(LANES) {
-                let (m, sign) = (&m[place * channels + c..], &sign[c..c + LANES]);
-                assert!(m.len() >= (N * N - 1) * stride + LANES);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for i in 0..N * N {
-                        // SAFETY: as was just asserted
-                        t[i] = unsafe { *m.as_ptr().add(i * stride + l) };
+                let (m, sign) = (m.as_ptr().wrapping_add(place * channels + c), &sign[c..c + LANES]);
+                for i in 0..N {
+                    for j in 0..N {
+                        prefetch_at(m.wrapping_add((N * i + j) * stride + LANES));
                     }
-                    tile_to_results::<E, N, FUSED>(&mut t);
-                    for i in 0..side {
-                        for j in 0..side {
-                            lanes[N * i + j][l] = t[N * i + j];
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..N {
+                            // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                            line[j] = unsafe { *m.add((N * i + j) * stride + l) };
                         }
-                    }
-                    for i in 0..side / 2 {
-                        for j in 0..side / 2 {
-                            let seen = |at: usize| (t[at] * sign[l], t[at]);
-                            let at = 2 * N * i + 2 * j;
-                            let upper = larger(seen(at), seen(at + 1));
-                            let lower = larger(seen(at + N), seen(at + N + 1));
-                            windows[N * i + j][l] = larger(upper, lower).1;
+                        let line = to_results::<E, N, FUSED>(line);
+                        for j in 0..side {
+                            rows[N * i + j][l] = line[j];
                         }
                     }
                 }
-                // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
-                let put = |pixel: *mut E, lanes: &Lanes<E>| unsafe { *pixel.add(c).cast::<Lanes<E>>() = *lanes };
-                if stored {
-                    for i in 0..side {
-                        for j in 0..side {
-                            put(to[N * i + j], &lanes[N * i + j]);
+                for j in 0..side / 2 {
+                    for l in 0..LANES {
+                        let (mut left, mut right) = ([E::zero(); LONGEST], [E::zero(); LONGEST]);
+                        for i in 0..N {
+                            left[i] = rows[N * i + 2 * j][l];
+                            right[i] = rows[N * i + 2 * j + 1][l];
+                        }
+                        let left = to_results::<E, N, FUSED>(left);
+                        let right = to_results::<E, N, FUSED>(right);
+                        for i in 0..side {
+                            columns[2 * i][l] = left[i];
+                            columns[2 * i + 1][l] = right[i];
+                        }
+                        for i in 0..side / 2 {
+                            let (a, b) = (left[2 * i], right[2 * i]);
+                            let (c, d) = (left[2 * i + 1], right[2 * i + 1]);
+                            let upper = larger((a * sign[l], a), (b * sign[l], b));
+                            let lower = larger((c * sign[l], c), (d * sign[l], d));
+                            windows[i][l] = larger(upper, lower).1;
                         }
                     }
-                }
-                for i in 0..side / 2 {
-                    for j in 0..side / 2 {
-                        put(to_peaks[N * i + j], &windows[N * i + j]);
+                    // SAFETY: a pixel, or the spare one, has all channels, and nobody else holds it
+                    unsafe {
+                        if stored {
+                            for i in 0..side {
+                                put(to[N * i + 2 * j].add(c), &columns[2 * i]);
+                                put(to[N * i + 2 * j + 1].add(c), &columns[2 * i + 1]);
+                            }
+                        }
+                        for i in 0..side / 2 {
+                            put(to_peaks[N * i + j].add(c), &windows[i]);
+                        }
                     }
                 }
             }
@@ -296,52 +422,94 @@ kernel! {
         assert!(grid.holds(by.y.len(), grid.height * grid.width, channels, first + count));
         assert!(grid.holds(by.grad.len(), halved[0] * halved[1], channels, first + count));
         let side = N - 2;
-        let mut lanes = [[E::zero(); LANES]; MOST];
+        let mut columns = [[E::zero(); LANES]; MOST];
+        let mut line_of = [[E::zero(); LANES]; LONGEST];
+        let nothing = nothing.as_ptr().cast_mut();
+        let dm = dm.as_mut_ptr();
         for place in 0..count {
             let tile = first + place;
-            let places = (|at| by.y.as_ptr().wrapping_add(at), nothing.as_ptr());
-            let of_y = grid.places::<_, N>(tile, [side, side, 0], shape, places);
-            let there = grid.places::<_, N>(tile, [side, side, 0], shape, (|_| E::one(), E::zero()));
-            let places = (|at| by.grad.as_ptr().wrapping_add(at), nothing.as_ptr());
-            let of_grad = grid.places::<_, N>(tile, [side / 2, side / 2, 0], halved, places);
+            let of_y = grid.places::<E, N>(tile, [side, side, 0], shape, (by.y.as_ptr().cast_mut(), nothing));
+            let grad = (by.grad.as_ptr().cast_mut(), nothing);
+            let of_grad = grid.places::<E, N>(tile, [side / 2, side / 2, 0], halved, grad);
+            let mut there = [E::one(); MOST];
+            for (there, &y) in there.iter_mut().zip(&of_y) {
+                *there = if y == nothing { E::zero() } else { E::one() };
+            }
+            let row = by.y.as_ptr().wrapping_add(grid.start::<N>(tile + 1, channels));
+            let row_len = grid.width * channels;
+            let mut ahead = Ahead { row, at: 0, len: side * channels, row_len };
+            let row = by.grad.as_ptr().wrapping_add(grid.start_halved::<N>(tile + 1, channels));
+            let row_len = grid.width / 2 * channels;
+            let mut of_grad_ahead = Ahead { row, at: 0, len: side / 2 * channels, row_len };
             let group = by.group_of[tile / grid.tiles()] * channels;
             for c in (0..channels).step_by(LANES) {
                 let at = group + c..group + c + LANES;
                 let (scale, shift) = (&by.scale[at.clone()], &by.shift[at.clone()]);
                 let (slope, offset) = (&by.slope[at.clone()], &by.offset[at]);
-                for l in 0..LANES {
-                    let mut t: Tile<E> = [E::zero(); MOST];
-                    for i in 0..side / 2 {
-                        for j in 0..side / 2 {
+                for j in 0..side / 2 {
+                    ahead.fetch(2 * side);
+                    of_grad_ahead.fetch(side / 2);
+                    for l in 0..LANES {
+                        let (mut left, mut right) = ([E::zero(); LONGEST], [E::zero(); LONGEST]);
+                        for i in 0..side / 2 {
                             let at = 2 * N * i + 2 * j;
-                            let around = [at, at + 1, at + N, at + N + 1];
                             // SAFETY: a pixel, or nothing, has all channels; the images have all tiles, as was asserted
-                            let y = around.map(|at| unsafe { *of_y[at].add(c + l) });
-                            // SAFETY: as above
-                            let grad = unsafe { *of_grad[N * i + j].add(c + l) };
-                            let z = y.map(|y| fma::<E, FUSED>(y, scale[l], shift[l]));
-                            let (right, right_below) = (z[1] > z[0], z[3] > z[2]);
-                            let upper = if right { z[1] } else { z[0] };
-                            let lower = if right_below { z[3] } else { z[2] };
+                            let (y0, y1, y2, y3, grad) = unsafe {
+                                (
+                                    *of_y[at].add(c + l),
+                                    *of_y[at + 1].add(c + l),
+                                    *of_y[at + N].add(c + l),
+                                    *of_y[at + N + 1].add(c + l),
+                                    *of_grad[N * i + j].add(c + l),
+                                )
+                            };
+                            let z0 = fma::<E, FUSED>(y0, scale[l], shift[l]);
+                            let z1 = fma::<E, FUSED>(y1, scale[l], shift[l]);
+                            let z2 = fma::<E, FUSED>(y2, scale[l], shift[l]);
+                            let z3 = fma::<E, FUSED>(y3, scale[l], shift[l]);
+                            let (to_right, to_right_below) = (z1 > z0, z3 > z2);
+                            let upper = if to_right { z1 } else { z0 };
+                            let lower = if to_right_below { z3 } else { z2 };
                             let below = lower > upper;
                             let largest = if below { lower } else { upper };
                             let g = if largest > E::zero() { scale[l] * grad } else { E::zero() };
-                            let here =
-                                [!below & !right, !below & right, below & !right_below, below & right_below];
-                            for k in 0..4 {
-                                let rest = fma::<E, FUSED>(y[k], slope[l], offset[l]);
-                                let dy = if here[k] { rest + g } else { rest };
-                                t[around[k]] = dy * there[around[k]];
-                            }
+                            let zero = E::zero();
+                            let dy0 = fma::<E, FUSED>(y0, slope[l], offset[l])
+                                + if !below & !to_right { g } else { zero };
+                            let dy1 = fma::<E, FUSED>(y1, slope[l], offset[l])
+                                + if !below & to_right { g } else { zero };
+                            let dy2 = fma::<E, FUSED>(y2, slope[l], offset[l])
+                                + if below & !to_right_below { g } else { zero };
+                            let dy3 = fma::<E, FUSED>(y3, slope[l], offset[l])
+                                + if below & to_right_below { g } else { zero };
+                            left[2 * i] = dy0 * there[at];
+                            right[2 * i] = dy1 * there[at + 1];
+                            left[2 * i + 1] = dy2 * there[at + N];
+                            right[2 * i + 1] = dy3 * there[at + N + 1];
+                        }
+                        let left = of_results::<E, N, FUSED>(left);
+                        let right = of_results::<E, N, FUSED>(right);
+                        for i in 0..N {
+                            columns[N * i + 2 * j][l] = left[i];
+                            columns[N * i + 2 * j + 1][l] = right[i];
                         }
                     }
-                    tile_of_results::<E, N, FUSED>(&mut t);
-                    for m in 0..N * N {
-                        lanes[m][l] = t[m];
-                    }
                 }
-                for m in 0..N * N {
-                    dm[m * stride + place * channels + c..][..LANES].copy_from_slice(&lanes[m]);
+                for i in 0..N {
+                    for l in 0..LANES {
+                        let mut line = [E::zero(); LONGEST];
+                        for j in 0..side {
+                            line[j] = columns[N * i + j][l];
+                        }
+                        let line = of_results::<E, N, FUSED>(line);
+                        for j in 0..N {
+                            line_of[j][l] = line[j];
+                        }
+                    }
+                    for j in 0..N {
+                        // SAFETY: each of the N N matrices has all channels of `count` tiles, as was asserted
+                        unsafe { put(dm.add((N * i + j) * stride + place * channels + c), &line_of[j]) };
+                    }
                 }
             }
         }
