@@ -78,7 +78,7 @@ fn put_windows<E: CpuElement, const P: usize, const KEPT: usize, const FUSED: bo
         let mut place_of = [0_u8; WIDE];
         for half in 0..2 {
             for l in 0..LANES {
-                let seen = |r: usize, p: usize| (sums[r][2 * window + p][half][l], (1 << (2 * r + p)) as i32);
+                let seen = |r: usize, p: usize| (sums[r][2 * window + p][half][l], 1_i32 << (2 * r + p));
                 let (z, place) = larger(larger(seen(0, 0), seen(0, 1)), larger(seen(1, 0), seen(1, 1)));
                 found[half * LANES + l] = if z <= E::zero() { E::zero() } else { z };
                 if KEPT == 1 {
