@@ -1,6 +1,6 @@
 //! Blocks whose channels are no whole registers, made so by channels of zeros.
 
-use super::tiles::LANES;
+use super::grid::LANES;
 use super::{BlockInput, BlockSizes};
 use crate::cpu::{CpuBuffer, CpuElement};
 

@@ -18,8 +18,9 @@
 
 use super::BlockSizes;
 use super::aligned::Aligned;
+use super::grid::{GAP, Grid, LANES};
 use super::products::{rows_times, transposed_times};
-use super::tiles::{GAP, Grid, LANES, PoolSlopes, add_input_tiles, input_tiles, output_slopes, output_tiles};
+use super::tiles::{PoolSlopes, add_input_tiles, input_tiles, output_slopes, output_tiles};
 use super::transforms::{LONGEST, of_kernel, to_kernel};
 use crate::cpu::CpuElement;
 use crate::cpu::simd::kernel;

@@ -18,6 +18,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod deep;
+mod grid;
 mod lowering;
 mod patches;
 mod products;

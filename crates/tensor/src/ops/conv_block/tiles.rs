@@ -8,128 +8,13 @@
     reason = "loops over lanes of several arrays become vector code as they are"
 )]
 
+use super::grid::{GAP, Grid, LANES, strides};
 use super::stage::larger;
 use super::transforms::{LONGEST, MOST, of_pixels, of_results, to_pixels, to_results};
 use crate::cpu::simd::{fma, kernel, prefetch_at};
 
-/// Channels that are transformed together; all numbers of channels here are multiples of it.
-pub(super) const LANES: usize = 16;
-
-/// Elements between two matrices, a cache line. A tile is a number in each matrix: were these a multiple of 4 KB apart, all
-/// of a tile would be in the same few places of the first-level cache.
-pub(super) const GAP: usize = LANES;
-
-/// Elements from one of n n matrices to the next, and tiles of each.
-#[inline(always)]
-fn strides<const N: usize>(len: usize, channels: usize) -> (usize, usize) {
-    let stride = len / (N * N);
-    (stride, (stride - GAP) / channels)
-}
-
 /// A register's worth of channels.
 type Lanes<E> = [E; LANES];
-
-/// How the tiles of images are counted: image after image, line after line. Images are `[height, width, channels]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Grid {
-    pub height: usize,
-    pub width: usize,
-    /// Lines of tiles.
-    pub lines: usize,
-    /// Tiles of a line.
-    pub columns: usize,
-}
-
-impl Grid {
-    /// Tiles of an image.
-    pub fn tiles(self) -> usize {
-        self.lines * self.columns
-    }
-
-    /// Whether `images`, of `pixels` each, have these tiles, in whole registers of channels.
-    fn holds(self, images: usize, pixels: usize, channels: usize, last_tile: usize) -> bool {
-        channels.is_multiple_of(LANES) && last_tile.div_ceil(self.tiles()) * pixels * channels <= images
-    }
-
-    /// For each of a tile's `side × side` pixels, numbered by rows of `ROW`, where its channels begin in `images`, which
-    /// are of `height` and `width`; `outside` where there is no such pixel. `lead` is how many pixels lie before the
-    /// tile's first in each direction.
-    #[inline(always)]
-    fn places<E, const ROW: usize>(
-        self,
-        tile: usize,
-        [side, step, lead]: [usize; 3],
-        [height, width, channels]: [usize; 3],
-        (images, outside): (*mut E, *mut E),
-    ) -> [*mut E; MOST] {
-        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
-        // wraps around before the first row and column, which is outside, too
-        let row = (tile / self.columns * step).wrapping_sub(lead);
-        let column = (tile % self.columns * step).wrapping_sub(lead);
-        let mut places = [outside; MOST];
-        for i in 0..side {
-            let row = row.wrapping_add(i);
-            let line = (image * height).wrapping_add(row).wrapping_mul(width * channels);
-            for j in 0..side {
-                let column = column.wrapping_add(j);
-                let inside = images.wrapping_add(line.wrapping_add(column.wrapping_mul(channels)));
-                places[ROW * i + j] = if (row < height) & (column < width) { inside } else { outside };
-            }
-        }
-        places
-    }
-
-    /// Where a tile's first pixel lies in images that begin at `images`, if all that it sees are of its image.
-    #[inline(always)]
-    fn corner<E, const N: usize>(self, tile: usize, images: *mut E, channels: usize) -> Option<*mut E> {
-        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
-        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
-        if row == 0 || column == 0 || row + N - 1 > self.height || column + N - 1 > self.width {
-            return None;
-        }
-        let at = (image * self.height + row - 1) * self.width + column - 1;
-        Some(images.wrapping_add(at * channels))
-    }
-
-    /// Elements from the first image's start to a tile's first result.
-    #[inline(always)]
-    fn start<const N: usize>(self, tile: usize, channels: usize) -> usize {
-        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
-        let (row, column) = (tile / self.columns * (N - 2), tile % self.columns * (N - 2));
-        ((image * self.height + row) * self.width + column) * channels
-    }
-
-    /// The same of images half as high and wide.
-    #[inline(always)]
-    fn start_halved<const N: usize>(self, tile: usize, channels: usize) -> usize {
-        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
-        let (row, column) = (tile / self.columns * (N / 2 - 1), tile % self.columns * (N / 2 - 1));
-        ((image * (self.height / 2) + row) * (self.width / 2) + column) * channels
-    }
-}
-
-/// Part of an image that is fetched a cache line at a time, in the order of memory, some way before it is needed.
-struct Ahead<E> {
-    row: *const E,
-    at: usize,
-    /// Elements of the part in a row, and from one row to the next.
-    len: usize,
-    row_len: usize,
-}
-
-impl<E> Ahead<E> {
-    #[inline(always)]
-    fn fetch(&mut self, lines: usize) {
-        for _ in 0..lines {
-            prefetch_at(self.row.wrapping_add(self.at));
-            self.at += LANES;
-            if self.at == self.len {
-                self.row = self.row.wrapping_add(self.row_len);
-                self.at = 0;
-            }
-        }
-    }
-}
 
 kernel! {
     /// `V = Bᵀ d B` of as many tiles as V `[n n, tiles, channels]` has; `which` is the first one's number, and the number of
@@ -159,10 +44,7 @@ kernel! {
                 Some(_) => None,
                 None => Some(grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images)),
             };
-            // what the next tile sees and this one does not
-            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
-            let mut ahead =
-                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
+            let mut ahead = grid.pixels_after::<E, N>(first + place, images.0, channels);
             for c in (0..channels).step_by(LANES) {
                 let (from, down, right) = match (corner, &places) {
                     (Some(corner), _) => (corner.wrapping_add(c).cast_const(), row_len, channels),
@@ -246,10 +128,7 @@ kernel! {
             let to = grid.places::<E, N>(first + place, [N, N - 2, 1], shape, images);
             let tile = (first + place) % grid.tiles();
             let (below, beside) = (tile >= grid.columns, !tile.is_multiple_of(grid.columns));
-            let row_len = grid.width * channels;
-            let next = grid.start::<N>(first + place + 1, channels) + row_len + channels;
-            let mut ahead =
-                Ahead { row: images.0.wrapping_add(next), at: 0, len: (N - 2) * channels, row_len };
+            let mut ahead = grid.pixels_after::<E, N>(first + place, images.0, channels);
             let mut so_far = to;
             for i in 0..N {
                 for j in 0..N {
@@ -435,12 +314,8 @@ kernel! {
             for (there, &y) in there.iter_mut().zip(&of_y) {
                 *there = if y == nothing { E::zero() } else { E::one() };
             }
-            let row = by.y.as_ptr().wrapping_add(grid.start::<N>(tile + 1, channels));
-            let row_len = grid.width * channels;
-            let mut ahead = Ahead { row, at: 0, len: side * channels, row_len };
-            let row = by.grad.as_ptr().wrapping_add(grid.start_halved::<N>(tile + 1, channels));
-            let row_len = grid.width / 2 * channels;
-            let mut of_grad_ahead = Ahead { row, at: 0, len: side / 2 * channels, row_len };
+            let mut ahead = grid.results_after::<E, N>(tile, by.y.as_ptr(), channels);
+            let mut of_grad_ahead = grid.halved_after::<E, N>(tile, by.grad.as_ptr(), channels);
             let group = by.group_of[tile / grid.tiles()] * channels;
             for c in (0..channels).step_by(LANES) {
                 let at = group + c..group + c + LANES;

@@ -6,7 +6,7 @@
 //! and written once a step. Nothing is undone on the way back, so nothing is copied or replayed. What can wait until all changes
 //! are known, ‖F‖² and the derivatives by α and β, is done by F in registers, which takes as many steps as there are changes.
 
-use super::trajectory::Path;
+use super::path::Path;
 use super::*;
 
 /// How plastic a layer is, for products: α as [`ByChanges::prepare`] leaves it, and β `[out]`.

@@ -26,13 +26,14 @@ mod credit;
 pub(crate) mod cuda;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda_changes;
+mod path;
 mod recorded;
 mod trajectory;
 mod walks;
 
 pub use by_changes::{ByChanges, Prepared};
+use path::HeldTerm;
 pub use trajectory::FastTrajectory;
-use trajectory::HeldTerm;
 
 /// Sizes of a layer's fast weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! A layer's reads and updates as operations on the tape.
 
 use super::by_changes::ChangeGrads;
-use super::trajectory::{HeldValue, Path};
+use super::path::{HeldValue, Path};
 use super::*;
 
 /// `F x + c` at a version. Inputs: x and, if F has a history, its token.
