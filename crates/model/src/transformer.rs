@@ -17,24 +17,22 @@
 //! feed-forward's, steps have positions, and attention sees the last W steps alone.
 
 mod binding;
+mod block;
 mod looking;
 mod rotary;
 mod state;
 
-use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plastic, Plasticity, Rule};
+use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plasticity, Rule};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad_along};
 
-use crate::noise::{BlockNoise, Site};
 use crate::{
     Diagnostics, Gates, ModelConfig, ModelError, Noise, Result, SequenceModel, SequenceOutput, StepOutput,
 };
 
+use block::{Block, LayerNorm, Linear, Stream, Watch};
 pub use state::PlasticState;
-
-/// Added to the variance in layer normalisation.
-const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// η0 up to which fast weights are kept in place.
 const LARGEST_ETA_IN_PLACE: f64 = 0.9;
@@ -62,223 +60,6 @@ pub struct PlasticTransformer<B: Backend> {
     largest_eta: f64,
     /// Whether an outer gradient will be asked for: the parameters are on a tape.
     training: bool,
-}
-
-#[derive(Debug)]
-struct Linear<B: Backend> {
-    weight: Tensor<B>,
-    bias: Tensor<B>,
-}
-
-#[derive(Debug)]
-struct LayerNorm<B: Backend> {
-    weight: Tensor<B>,
-    bias: Tensor<B>,
-}
-
-/// The residual stream: x, and what is to be added to it before it is read again.
-#[derive(Debug)]
-struct Stream<B: Backend> {
-    x: Tensor<B>,
-    written: Option<Tensor<B>>,
-}
-
-impl<B: Backend> Stream<B> {
-    fn new(x: Tensor<B>) -> Self {
-        Self { x, written: None }
-    }
-}
-
-/// A linear layer that may own fast weights: `(W + F) x + b + c`.
-#[derive(Debug)]
-struct Projection<B: Backend> {
-    linear: Linear<B>,
-    plastic: Option<Plastic<B>>,
-}
-
-#[derive(Debug)]
-struct Attention<B: Backend> {
-    /// Of queries, keys and values.
-    in_proj: Linear<B>,
-    /// What makes its last third, the values', plastic.
-    value: Option<Plastic<B>>,
-    out_proj: Projection<B>,
-    num_heads: usize,
-    /// Whether queries and keys are turned by their positions.
-    rotary: bool,
-    /// How many steps back a step looks, itself among them.
-    window: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Block<B: Backend> {
-    ln1: LayerNorm<B>,
-    self_attn: Attention<B>,
-    ln2: LayerNorm<B>,
-    fc1: Projection<B>,
-    fc2: Projection<B>,
-}
-
-/// A block's part of the state along its next steps.
-struct BlockState<'a, B: Backend> {
-    /// The number of the first of these steps, from 0.
-    start: usize,
-    cache: &'a mut AttentionCache<B>,
-    /// Of the plastic layers, in the order in which they are met.
-    fast: std::slice::Iter<'a, FastWeights<B>>,
-    noise: BlockNoise<'a>,
-}
-
-/// Who looks on as plastic layers compute.
-struct Watch<'a, B: Backend> {
-    /// What they saw, in the order of a step.
-    traces: Vec<LayerTrace<B>>,
-    /// The tape for the internal loss's own derivative, where there is no other.
-    scratch: Option<&'a Tape<B>>,
-}
-
-impl<B: Backend> Watch<'_, B> {
-    /// Takes in what a layer saw and did; the output comes back as whatever reads it is to see it.
-    fn see(&mut self, input: Tensor<B>, output: Tensor<B>) -> Tensor<B> {
-        let output = match self.scratch {
-            Some(tape) if !output.is_tracked() => tape.leaf(output.array()),
-            _ => output,
-        };
-        self.traces.push(LayerTrace { input, output: output.clone(), internal_gradient: None });
-        output
-    }
-}
-
-impl<B: Backend> Linear<B> {
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        Ok(x.linear(&self.weight, &self.bias)?)
-    }
-}
-
-impl<B: Backend> LayerNorm<B> {
-    /// What a block reads of the residual stream, which first takes in what the last one wrote.
-    fn read(&self, stream: &mut Stream<B>) -> Result<Tensor<B>> {
-        let Self { weight, bias } = self;
-        match stream.written.take() {
-            Some(y) => {
-                let [sum, read] = stream.x.add_layer_norm(&y, weight, bias, LAYER_NORM_EPS)?;
-                stream.x = sum;
-                Ok(read)
-            }
-            None => Ok(stream.x.layer_norm(weight, bias, LAYER_NORM_EPS)?),
-        }
-    }
-}
-
-impl<B: Backend> Projection<B> {
-    fn forward(
-        &self,
-        x: Tensor<B>,
-        state: &mut BlockState<'_, B>,
-        watch: &mut Watch<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let Linear { weight, bias } = &self.linear;
-        match (&self.plastic, &mut state.fast) {
-            (Some(_), fast) => {
-                let y = next_of(fast).linear(&x, weight, bias)?;
-                Ok(watch.see(x, y))
-            }
-            (None, _) => self.linear.forward(&x),
-        }
-    }
-}
-
-/// The next plastic layer's fast weights.
-fn next_of<'a, B: Backend>(fast: &mut std::slice::Iter<'a, FastWeights<B>>) -> &'a FastWeights<B> {
-    let Some(fast) = fast.next() else { unreachable!("a state has fast weights for every plastic layer") };
-    fast
-}
-
-impl<B: Backend> Attention<B> {
-    /// Causal attention of `u`, the sequence's next S steps `[B, S, d]`, or `[B, d]` for one, to itself and to all
-    /// steps cached, or to those that the window shows.
-    fn forward(
-        &self,
-        u: &Tensor<B>,
-        state: &mut BlockState<'_, B>,
-        watch: &mut Watch<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let qkv = self.queries_keys_values(u, state, watch)?;
-        let BlockState { cache, noise, .. } = state;
-        let mixed = match u.shape()[..] {
-            [batch, _] => {
-                cache.extend(&qkv)?;
-                let mask = noise.probability_mask(u.backend(), batch, self.num_heads, cache.visible())?;
-                cache.attend(&qkv, mask.as_ref())?
-            }
-            [batch, steps, _] => {
-                let first = cache.len() + 1;
-                let visible = |len: usize| self.window.map_or(len, |window| window.min(len));
-                let lengths = (first..first + steps).map(visible);
-                let masks = noise.probability_masks(u.backend(), batch, self.num_heads, lengths)?;
-                cache.attend_all(&qkv, &masks)?
-            }
-            _ => unreachable!("the model passes [B, d] or [B, S, d]"),
-        };
-        self.out_proj.forward(mixed, state, watch)
-    }
-
-    /// `[q, k, v]` of u, `[B, S, 3d]` or `[B, 3d]`: `v = (Wv + F) u + bv + c` where that is plastic, q and k turned by
-    /// their positions where these are rotary.
-    fn queries_keys_values(
-        &self,
-        u: &Tensor<B>,
-        state: &mut BlockState<'_, B>,
-        watch: &mut Watch<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let mut qkv = self.in_proj.forward(u)?;
-        let (last, width) = (u.shape().rank() - 1, u.shape()[u.shape().rank() - 1]);
-        if self.value.is_some() {
-            let v = next_of(&mut state.fast).add_to(qkv.slice(last, 2 * width, width)?, u)?;
-            let v = watch.see(u.clone(), v);
-            qkv = Tensor::concat(&[&qkv.slice(last, 0, 2 * width)?, &v], last)?;
-        }
-        match self.rotary {
-            true => rotary::turned(&qkv, state.start, self.num_heads),
-            false => Ok(qkv),
-        }
-    }
-}
-
-impl<B: Backend> Block<B> {
-    /// The attention half over the next S steps, x `[B, S, d]`, or `[B, d]` for one, up to `z = LN2(x)`.
-    fn attend(
-        &self,
-        stream: &mut Stream<B>,
-        state: &mut BlockState<'_, B>,
-        watch: &mut Watch<'_, B>,
-    ) -> Result<Tensor<B>> {
-        let u = self.ln1.read(stream)?;
-        let attended = self.self_attn.forward(&u, state, watch)?;
-        stream.written = Some(state.noise.drop(&attended, Site::Attention)?);
-        self.ln2.read(stream)
-    }
-
-    /// The feed-forward half over rows of steps: `z = LN2(x)`, `[rows, d]`.
-    fn feed_forward(
-        &self,
-        stream: &mut Stream<B>,
-        z: Tensor<B>,
-        state: &mut BlockState<'_, B>,
-        watch: &mut Watch<'_, B>,
-    ) -> Result<()> {
-        let y1 = self.fc1.forward(z, state, watch)?;
-        let hidden = state.noise.drop(&y1.gelu()?, Site::Hidden)?;
-        let y2 = self.fc2.forward(hidden, state, watch)?;
-        stream.written = Some(state.noise.drop(&y2, Site::Output)?);
-        Ok(())
-    }
-
-    /// Its plastic layers, in the order of a step.
-    fn plastic_layers(&self) -> impl Iterator<Item = &Plastic<B>> {
-        let Attention { value, out_proj, .. } = &self.self_attn;
-        [value, &out_proj.plastic, &self.fc1.plastic, &self.fc2.plastic].into_iter().flatten()
-    }
 }
 
 impl<B: Backend> PlasticTransformer<B> {

@@ -3,7 +3,8 @@
 use plastica_rules::{Credit, LayerSizes, Plastic, Plasticity};
 use plastica_tensor::{Array, Backend, Element, Tape, Tensor};
 
-use super::{Attention, Block, LayerNorm, Linear, PlasticTransformer, Projection};
+use super::PlasticTransformer;
+use super::block::{Attention, Block, LayerNorm, Linear, Projection};
 use crate::{FastNorm, ModelConfig, ModelError, ModelKind, Parameters, Positions, Result};
 
 impl<B: Backend> PlasticTransformer<B> {

@@ -2,7 +2,8 @@
 
 use plastica_tensor::{Backend, Tensor};
 
-use super::{PlasticState, PlasticTransformer, Stream, Watch};
+use super::block::{Stream, Watch};
+use super::{PlasticState, PlasticTransformer};
 use crate::Result;
 
 impl<B: Backend> PlasticTransformer<B> {

@@ -4,7 +4,7 @@ use plastica_rules::FastWeights;
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::{Backend, Tensor};
 
-use super::BlockState;
+use super::block::BlockState;
 use crate::sequence::side_by_side;
 use crate::{ModelError, Noise, Result};
 
