@@ -20,7 +20,6 @@ collect() {
 
 collect xtask cargo build --package xtask
 collect tensor-tests cargo test --no-run --package plastica-tensor --test cuda
-collect sequence-tests cargo test --no-run --package plastica-tensor --test cuda_sequence
 collect model-tests cargo test --no-run --package plastica-tests --test it
 collect rates cargo bench --no-run --package plastica-tensor --bench cuda
 ls -l "$into"

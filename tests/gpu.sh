@@ -6,7 +6,7 @@
 #   --out    where full outputs go, a file a step; a temporary folder unless given
 #   --peer   a PyTorch script to time beside ours, that takes --device, --rule, --credit, --batch and --steps, and
 #            --compile; its last line goes into the table
-#   --only   some of: tests, determinism, devices, throughput, images, latency, study, rates, peer, sanitizer
+#   --only   some of: tests, determinism, devices, throughput, images, latency, study, rates, peer, memcheck, racecheck
 #
 # Exit status: 0 if every step went well, 1 otherwise.
 set -uo pipefail
@@ -19,7 +19,7 @@ usage() {
 [ $# -ge 1 ] && [ -x "$1/xtask" ] || usage
 bin="$(cd "$1" && pwd)"
 shift
-out="" peer="" only="tests,determinism,devices,throughput,images,latency,study,rates,peer,sanitizer"
+out="" peer="" only="tests,determinism,devices,throughput,images,latency,study,rates,peer,memcheck,racecheck"
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     case "$1" in
@@ -85,7 +85,6 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>
 if wanted tests; then
     check "kernels against the CPU" 240 "$bin/tensor-tests"
     grep -aq 'skipped, for want' "$log" && row "" "SKIPPED: no device"
-    check "sequence kernels against the CPU" 240 "$bin/sequence-tests"
     check "20 configurations, recordings" 240 "$bin/model-tests" --nocapture --test-threads 1 on_cuda
     grep -aE 'values|holds|skipped' "$log"
 fi
@@ -178,17 +177,22 @@ if wanted peer && [ -n "$peer" ]; then
     done
 fi
 
-if wanted sanitizer; then
-    if command -v compute-sanitizer >/dev/null; then
-        small=(--test-threads 1 blocks_in_evaluation second_derivatives rows moving_elements optimisers fast_weights)
-        for tool in memcheck racecheck; do
-            check "compute-sanitizer $tool" 180 compute-sanitizer --tool $tool --error-exitcode 9 "$bin/tensor-tests" "${small[@]}"
-            check "compute-sanitizer $tool, sequences" 240 compute-sanitizer --tool $tool --error-exitcode 9 \
-                "$bin/sequence-tests" --test-threads 1 --skip fast_weights_along_sequences --skip layer_normalisation
-        done
-    else
-        row "compute-sanitizer" "not run: it is not installed"
+# sanitized TOOL NAME FILTER...: the small cases of the kernels under one of compute-sanitizer's tools.
+sanitized() {
+    check "compute-sanitizer $1, $2" 400 compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/tensor-tests" --test-threads 1 \
+        "${@:3}" --skip fast_weights_along_sequences --skip layer_normalisation
+}
+
+for tool in memcheck racecheck; do
+    wanted $tool || continue
+    if ! command -v compute-sanitizer >/dev/null; then
+        row "compute-sanitizer $tool" "not run: it is not installed"
+        continue
     fi
-fi
+    sanitized $tool operations blocks_in_evaluation second_derivatives operations::rows moving_elements optimisers::optimisers
+    sanitized $tool attention attention::
+    sanitized $tool layers layers::
+    sanitized $tool "fast weights" fast::
+done
 
 finish "every step went well"

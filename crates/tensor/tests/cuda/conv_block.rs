@@ -3,7 +3,7 @@
 
 use plastica_tensor::{Backend, Cuda, GradMode, Result, Shape, Tape, Tensor, grad};
 
-use crate::{CPU, Draw, Found, array, device, draw};
+use crate::common::{CPU, Draw, Found, array, device, draw};
 
 /// Of the result: as large as a sum of a few hundred products makes it.
 const VALUE: f64 = 1e-5;

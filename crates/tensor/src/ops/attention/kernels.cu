@@ -21,6 +21,39 @@ __device__ float dot(const float* a, const float* b, unsigned n) {
     return sum;
 }
 
+// What a head's derivatives are made of: where its q lies in rows of qkv and its first key in the cache; the probabilities that attend
+// gave, and their mask.
+struct Head {
+    size_t row, at;
+    const float *q, *g, *p, *mask;
+
+    __device__ Head(
+        unsigned head, const float* qkv, const float* grad, const float* probabilities, const float* masks, const Heads& s) {
+        row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
+        at = ((size_t)head * s.capacity + s.first) * s.n;
+        q = qkv + row;
+        g = grad + (size_t)head * s.n;
+        p = probabilities + (size_t)head * s.len;
+        mask = masks ? masks + (size_t)head * s.len : nullptr;
+    }
+
+    __device__ float masked(unsigned j, float x) const { return mask ? x * mask[j] : x; }
+};
+
+// The derivatives by the scores, d = scale p (a - <p, a>) with a = mask (V g), those by the output being g.
+__device__ void by_scores(float* d, const Head& h, const float* values, const Heads& s) {
+    unsigned lane = threadIdx.x % 32;
+    float along = 0.0f;
+    for (unsigned j = lane; j < s.len; j += 32) {
+        float a = h.masked(j, dot(h.g, values + h.at + (size_t)j * s.n, s.n));
+        d[j] = a;
+        along += h.p[j] * a;
+    }
+    along = warp_sum(along);
+    for (unsigned j = lane; j < s.len; j += 32) d[j] = s.scale * h.p[j] * (d[j] - along);
+    __syncwarp();
+}
+
 extern "C" __global__ void attend(
     float* out, float* probabilities, const float* qkv, const float* keys, const float* values, const float* mask,
     Heads s) {
@@ -63,60 +96,40 @@ extern "C" __global__ void attend_back(
     const float* values, const float* probabilities, const float* mask, const float* grad, Heads s) {
     unsigned head = element() / 32, lane = threadIdx.x % 32;
     if (head >= s.count) return;
-    size_t row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
-    size_t at = ((size_t)head * s.capacity + s.first) * s.n, along_keys = (size_t)head * s.len;
-    const float *q = qkv + row, *g = grad + (size_t)head * s.n, *p = probabilities + along_keys;
-    float along = 0.0f, *d = scores + along_keys;
-    if (mask) mask += along_keys;
-    for (unsigned j = lane; j < s.len; j += 32) {
-        float by = dot(g, values + at + (size_t)j * s.n, s.n) * (mask ? mask[j] : 1.0f);
-        d[j] = by;
-        along += p[j] * by;
-    }
-    along = warp_sum(along);
-    for (unsigned j = lane; j < s.len; j += 32) d[j] = s.scale * p[j] * (d[j] - along);
-    __syncwarp();
+    Head h(head, qkv, grad, probabilities, mask, s);
+    float* d = scores + (size_t)head * s.len;
+    by_scores(d, h, values, s);
     for (unsigned i = lane; i < s.n; i += 32) {
-        float dq = 0.0f, here_q = q[i], here_g = g[i];
+        float dq = 0.0f, here_q = h.q[i], here_g = h.g[i];
         for (unsigned j = 0; j < s.len; ++j) {
-            size_t key = at + (size_t)j * s.n + i;
+            size_t key = h.at + (size_t)j * s.n + i;
             dq += d[j] * keys[key];
             d_keys[key] += d[j] * here_q;
-            d_values[key] += (mask ? p[j] * mask[j] : p[j]) * here_g;
+            d_values[key] += h.masked(j, h.p[j]) * here_g;
         }
-        d_qkv[row + i] = dq;
-        d_qkv[row + s.heads * s.n + i] = 0.0f;
-        d_qkv[row + 2 * s.heads * s.n + i] = 0.0f;
+        d_qkv[h.row + i] = dq;
+        d_qkv[h.row + s.heads * s.n + i] = 0.0f;
+        d_qkv[h.row + 2 * s.heads * s.n + i] = 0.0f;
     }
 }
 
-// The derivative of attend by its own step's q, k and v, that by the output being `grad`: D K, D_l q and w_l grad, where D = scale p
-// (a - <p, a>) is that by the scores, a = mask (V grad), w = p mask, and l the step itself, the last. `scores` has room for D.
+// The derivative of attend by its own step's q, k and v, that by the output being `grad`: d K, d_l q and w_l grad, where d is that by
+// the scores, w = p mask, and l the step itself, the last. `scores` has room for d.
 extern "C" __global__ void attend_slope(
     float* d_qkv, float* scores, const float* qkv, const float* keys, const float* values, const float* probabilities,
     const float* mask, const float* grad, Heads s) {
     unsigned head = element() / 32, lane = threadIdx.x % 32, last = s.len - 1;
     if (head >= s.count) return;
-    size_t row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
-    size_t at = ((size_t)head * s.capacity + s.first) * s.n, along_keys = (size_t)head * s.len;
-    const float *q = qkv + row, *g = grad + (size_t)head * s.n, *p = probabilities + along_keys;
-    float along = 0.0f, *d = scores + along_keys;
-    if (mask) mask += along_keys;
-    for (unsigned j = lane; j < s.len; j += 32) {
-        float by = dot(g, values + at + (size_t)j * s.n, s.n) * (mask ? mask[j] : 1.0f);
-        d[j] = by;
-        along += p[j] * by;
-    }
-    along = warp_sum(along);
-    for (unsigned j = lane; j < s.len; j += 32) d[j] = s.scale * p[j] * (d[j] - along);
-    __syncwarp();
-    float weight = mask ? p[last] * mask[last] : p[last];
+    Head h(head, qkv, grad, probabilities, mask, s);
+    float* d = scores + (size_t)head * s.len;
+    by_scores(d, h, values, s);
+    float weight = h.masked(last, h.p[last]);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = 0.0f;
-        for (unsigned j = 0; j < s.len; ++j) dq += d[j] * keys[at + (size_t)j * s.n + i];
-        d_qkv[row + i] = dq;
-        d_qkv[row + s.heads * s.n + i] = d[last] * q[i];
-        d_qkv[row + 2 * s.heads * s.n + i] = weight * g[i];
+        for (unsigned j = 0; j < s.len; ++j) dq += d[j] * keys[h.at + (size_t)j * s.n + i];
+        d_qkv[h.row + i] = dq;
+        d_qkv[h.row + s.heads * s.n + i] = d[last] * h.q[i];
+        d_qkv[h.row + 2 * s.heads * s.n + i] = weight * h.g[i];
     }
 }
 
@@ -141,20 +154,17 @@ struct SlopeBack {
 extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
     unsigned head = element() / 32, lane = threadIdx.x % 32, last = s.len - 1, width = s.heads * s.n;
     if (head >= s.count) return;
-    size_t row = ((size_t)(head / s.heads) * 3 * s.heads + head % s.heads) * s.n;
-    size_t at = ((size_t)head * s.capacity + s.first) * s.n, along_keys = (size_t)head * s.len;
-    const float *q = given.qkv + row, *g = given.grad + (size_t)head * s.n, *p = given.probabilities + along_keys;
-    const float *hq = given.h + row, *hk = hq + width, *hv = hk + width;
-    const float *keys = given.keys, *values = given.values, *mask = given.mask;
-    float *d = given.scratch + 3 * along_keys, *by_a = d + s.len, *by_score = by_a + s.len;
-    if (mask) mask += along_keys;
+    Head of(head, given.qkv, given.grad, given.probabilities, given.mask, s);
+    const float *q = of.q, *g = of.g, *p = of.p, *keys = given.keys, *values = given.values;
+    const float *hq = given.h + of.row, *hk = hq + width, *hv = hk + width;
+    float *d = given.scratch + 3 * (size_t)head * s.len, *by_a = d + s.len, *by_score = by_a + s.len;
     float own = 0.0f, weighed = 0.0f;
     for (unsigned i = lane; i < s.n; i += 32) own += hk[i] * q[i], weighed += hv[i] * g[i];
     own = warp_sum(own), weighed = warp_sum(weighed);
     float along_a = 0.0f, along_u = 0.0f;
     for (unsigned j = lane; j < s.len; j += 32) {
-        float a = dot(g, values + at + (size_t)j * s.n, s.n) * (mask ? mask[j] : 1.0f);
-        float u = dot(hq, keys + at + (size_t)j * s.n, s.n) + (j == last ? own : 0.0f);
+        float a = of.masked(j, dot(g, values + of.at + (size_t)j * s.n, s.n));
+        float u = dot(hq, keys + of.at + (size_t)j * s.n, s.n) + (j == last ? own : 0.0f);
         d[j] = a;
         by_a[j] = u;
         along_a += p[j] * a;
@@ -163,29 +173,29 @@ extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
     along_a = warp_sum(along_a), along_u = warp_sum(along_u);
     float along = 0.0f;
     for (unsigned j = lane; j < s.len; j += 32) {
-        float a = d[j], u = by_a[j], m = mask ? mask[j] : 1.0f;
-        float by_p = s.scale * (u * (a - along_a) - a * along_u) + (j == last ? m * weighed : 0.0f);
+        float a = d[j], u = by_a[j];
+        float by_p = s.scale * (u * (a - along_a) - a * along_u) + (j == last ? of.masked(j, weighed) : 0.0f);
         d[j] = s.scale * p[j] * (a - along_a);
-        by_a[j] = s.scale * p[j] * (u - along_u) * m;
+        by_a[j] = of.masked(j, s.scale * p[j] * (u - along_u));
         by_score[j] = by_p;
         along += p[j] * by_p;
     }
     along = warp_sum(along);
     for (unsigned j = lane; j < s.len; j += 32) by_score[j] = s.scale * p[j] * (by_score[j] - along);
     __syncwarp();
-    float weight = mask ? p[last] * mask[last] : p[last];
+    float weight = of.masked(last, p[last]);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = d[last] * hk[i], dg = weight * hv[i];
         for (unsigned j = 0; j < s.len; ++j) {
-            size_t key = at + (size_t)j * s.n + i;
+            size_t key = of.at + (size_t)j * s.n + i;
             dq += by_score[j] * keys[key];
             dg += by_a[j] * values[key];
             given.d_keys[key] += d[j] * hq[i] + by_score[j] * q[i];
             given.d_values[key] += by_a[j] * g[i];
         }
-        given.d_qkv[row + i] = dq;
-        given.d_qkv[row + width + i] = 0.0f;
-        given.d_qkv[row + 2 * width + i] = 0.0f;
+        given.d_qkv[of.row + i] = dq;
+        given.d_qkv[of.row + width + i] = 0.0f;
+        given.d_qkv[of.row + 2 * width + i] = 0.0f;
         given.d_grad[(size_t)head * s.n + i] = dg;
     }
 }
