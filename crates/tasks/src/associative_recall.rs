@@ -7,8 +7,10 @@ use rand_distr::{Distribution, Uniform};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError, batch::zeros,
-    bounds::Bounds, draw::deal,
+    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError,
+    batch::zeros,
+    bounds::Bounds,
+    draw::{deal, lengths},
 };
 
 /// How a key and its value are shown.
@@ -49,6 +51,10 @@ pub struct AssociativeRecall {
     pub num_queries: usize,
     /// Steps of the episode, `T`: room for what is shown and for every query.
     pub steps: usize,
+    /// The fewest such steps in training, at most `steps`: each batch then has a length of its own, uniform from here to
+    /// `steps`, as delays have by [`Copying::shortest_delay`](crate::Copying::shortest_delay).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortest_steps: Option<usize>,
     /// Different keys, `K`.
     pub num_keys: usize,
     /// Different values, `V`: at least 2.
@@ -63,6 +69,7 @@ impl Default for AssociativeRecall {
             num_pairs: 8,
             num_queries: 8,
             steps: 64,
+            shortest_steps: None,
             num_keys: 16,
             num_values: 16,
             presentation: Presentation::Pairs,
@@ -111,10 +118,20 @@ impl AssociativeRecall {
                 self.presentation,
                 self.num_queries
             )
-        })
+        })?;
+        bounds.within("shortest_steps", self.shortest_steps.unwrap_or(least), least..=self.steps)
     }
 
-    /// The source of this task's episodes.
+    fn phases(&self) -> Vec<Phase> {
+        let mut phases = vec![Phase::Delay; self.steps];
+        phases[..self.shown()].fill(Phase::Shown);
+        for j in 0..self.num_queries {
+            phases[self.query_step(j)] = Phase::Recall;
+        }
+        phases
+    }
+
+    /// The source of this task's episodes for training.
     ///
     /// # Errors
     ///
@@ -125,7 +142,18 @@ impl AssociativeRecall {
             config: *self,
             // a range over u32, and kept: see `Copying::build`
             values: Uniform::new(0, self.num_values as u32).expect("at least two values"),
+            lengths: self.shortest_steps.map(|shortest| lengths(shortest, self.steps)),
         })
+    }
+
+    /// The source of this task's episodes for evaluation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`validate`](AssociativeRecall::validate).
+    pub fn build_for_evaluation(&self) -> Result<impl EpisodeSource + use<>, TaskError> {
+        self.validate()?;
+        AssociativeRecall { shortest_steps: None, ..*self }.build()
     }
 }
 
@@ -133,6 +161,8 @@ impl AssociativeRecall {
 struct AssociativeRecallEpisodes {
     config: AssociativeRecall,
     values: Uniform<u32>,
+    /// Steps of a batch, where not all have the same.
+    lengths: Option<Uniform<u32>>,
 }
 
 /// Room for the draws of an episode.
@@ -160,8 +190,9 @@ impl AssociativeRecallEpisodes {
             inputs[of_key * width + key as usize] = 1.0;
             inputs[of_value * width + num_keys + value as usize] = 1.0;
         }
+        let here = AssociativeRecall { steps: classes.len(), ..self.config };
         for (j, &pair) in room.asked[..num_queries].iter().enumerate() {
-            let step = self.config.query_step(j);
+            let step = here.query_step(j);
             let input = &mut inputs[step * width..][..width];
             input[room.keys[pair as usize] as usize] = 1.0;
             input[width - 1] = 1.0;
@@ -188,12 +219,7 @@ impl EpisodeSource for AssociativeRecallEpisodes {
     }
 
     fn phases(&self) -> Vec<Phase> {
-        let mut phases = vec![Phase::Delay; self.config.steps];
-        phases[..self.config.shown()].fill(Phase::Shown);
-        for j in 0..self.config.num_queries {
-            phases[self.config.query_step(j)] = Phase::Recall;
-        }
-        phases
+        self.config.phases()
     }
 
     fn loss(&self) -> LossKind {
@@ -201,7 +227,8 @@ impl EpisodeSource for AssociativeRecallEpisodes {
     }
 
     fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
-        let (steps, width) = (self.steps(), self.input_width());
+        let steps = self.lengths.map_or(self.config.steps, |lengths| lengths.sample(rng) as usize);
+        let width = self.input_width();
         let mut inputs = zeros(self.name(), count, steps, width)?;
         let mut classes = zeros(self.name(), count, steps, 1)?;
         let mut room = Room::default();
@@ -217,7 +244,7 @@ impl EpisodeSource for AssociativeRecallEpisodes {
             targets: Targets::Classes(classes),
             images: None,
             shifts: None,
-            phases: self.phases(),
+            phases: AssociativeRecall { steps, ..self.config }.phases(),
         })
     }
 }

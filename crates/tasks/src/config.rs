@@ -163,7 +163,8 @@ impl TaskConfig {
     }
 
     /// The source of this task's episodes for one usage. Sequence tasks take nothing from `data`, and are the same for
-    /// every usage, but for copying's [`shortest_delay`](Copying::shortest_delay).
+    /// every usage, but for [`shortest_delay`](Copying::shortest_delay) and
+    /// [`shortest_steps`](AssociativeRecall::shortest_steps).
     ///
     /// # Errors
     ///
@@ -178,7 +179,8 @@ impl TaskConfig {
             TaskConfig::Copying(task) => Box::new(task.build_for_evaluation()?),
             TaskConfig::CueReward(task) => Box::new(task.build()?),
             TaskConfig::Regression(task) => Box::new(task.build()?),
-            TaskConfig::AssociativeRecall(task) => Box::new(task.build()?),
+            TaskConfig::AssociativeRecall(task) if usage == Usage::Training => Box::new(task.build()?),
+            TaskConfig::AssociativeRecall(task) => Box::new(task.build_for_evaluation()?),
             TaskConfig::ConceptShift(task) => Box::new(task.build()?),
             TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) => {
                 Box::new(task.open(self.name(), data, usage)?)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError, batch::zeros,
-    bounds::Bounds,
+    bounds::Bounds, draw::lengths,
 };
 
 /// The blank: what is read while nothing is shown, and what is to be answered while nothing is
@@ -86,10 +86,7 @@ impl Copying {
             // and kept, because those of `random_range` depend on rand's feature `unbiased`.
             tokens: Uniform::new(1, self.vocab_size as u32 - 1)
                 .expect("at least two tokens lie between the blank and the delimiter"),
-            delays: self.shortest_delay.map(|shortest| {
-                Uniform::new_inclusive(shortest as u32, self.delay as u32)
-                    .expect("the shortest delay is no longer than the longest")
-            }),
+            delays: self.shortest_delay.map(|shortest| lengths(shortest, self.delay)),
         })
     }
 

@@ -17,6 +17,13 @@ pub(crate) fn within(rng: &mut dyn Rng, range: RangeInclusive<f64>) -> f64 {
     Uniform::new_inclusive(range.start(), range.end()).expect("a finite range").sample(rng)
 }
 
+/// What draws uniformly from `shortest..=longest`, which are at most [`MAX_STEPS`](crate::MAX_STEPS) and not reversed; over u32
+/// and kept for the reasons of [`below`].
+pub(crate) fn lengths(shortest: usize, longest: usize) -> Uniform<u32> {
+    Uniform::new_inclusive(shortest as u32, longest as u32)
+        .expect("the shortest is no longer than the longest")
+}
+
 /// Makes the first `hand` of `deck` distinct numbers of `0..count`, every ordered choice equally likely; whatever the
 /// deck held before has no part in it. `hand` is at most `count`.
 pub(crate) fn deal(rng: &mut dyn Rng, deck: &mut Vec<u32>, count: u32, hand: usize) {

@@ -143,6 +143,14 @@ fn associative_recall_refuses_what_does_not_fit() {
         "associative-recall: steps = 15, expected at least 16: 8 to show 8 pairs as pairs, and one for each of 8 queries",
     );
     check(
+        AssociativeRecall { shortest_steps: Some(15), ..default },
+        "associative-recall: shortest_steps = 15, expected 16 to 64",
+    );
+    check(
+        AssociativeRecall { shortest_steps: Some(65), ..default },
+        "associative-recall: shortest_steps = 65, expected 16 to 64",
+    );
+    check(
         AssociativeRecall { steps: 23, presentation: Presentation::Tokens, ..default },
         "associative-recall: steps = 23, expected at least 24: 16 to show 8 pairs as tokens, and one for each of 8 \
          queries",

@@ -146,7 +146,8 @@ proptest! {
             input_dim: a, k_support: b, k_query: c, weight_scale: low, bias_scale: high,
         }));
         check_task_round_trip(&TaskConfig::AssociativeRecall(AssociativeRecall {
-            num_pairs: a, num_queries: b, steps: c, num_keys: a, num_values: b,
+            num_pairs: a, num_queries: b, steps: c,
+            shortest_steps: (c % 2 == 0).then_some(a), num_keys: a, num_values: b,
             presentation: if c % 2 == 0 { Presentation::Pairs } else { Presentation::Tokens },
         }));
         check_task_round_trip(&TaskConfig::ConceptShift(ConceptShift {

@@ -134,6 +134,7 @@ fn associative_recall() -> impl Strategy<Value = AssociativeRecall> {
                 num_pairs,
                 num_queries,
                 steps: shown + num_queries + blanks,
+                shortest_steps: None,
                 num_keys: num_pairs + surplus,
                 num_values,
                 presentation: if tokens { Presentation::Tokens } else { Presentation::Pairs },
@@ -280,7 +281,7 @@ proptest! {
 
     #[test]
     fn associative_recall_asks_for_what_came_with_the_key(task in associative_recall(), seed: u64) {
-        let AssociativeRecall { num_pairs, num_queries, steps, num_keys, num_values, presentation } = task;
+        let AssociativeRecall { num_pairs, num_queries, steps, num_keys, num_values, presentation, .. } = task;
         let batch = sample(&TaskConfig::AssociativeRecall(task), seed, 3);
         prop_assert_eq!((batch.steps, batch.input_width), (steps, num_keys + num_values + 1));
         let shown = batch.phases.iter().filter(|&&phase| phase == Phase::Shown).count();
@@ -310,6 +311,32 @@ proptest! {
                 prop_assert_eq!(blank, batch.phases[t] == Phase::Delay);
             }
         }
+    }
+
+    #[test]
+    fn associative_recall_trains_over_lengths_up_to_its_own(
+        task in associative_recall(), blanks in 0usize..40, seed: u64,
+    ) {
+        let least = sample(&TaskConfig::AssociativeRecall(task), seed, 1)
+            .phases.iter().filter(|&&phase| phase != Phase::Delay).count();
+        let shortest = (least + blanks).min(task.steps);
+        let varied =
+            TaskConfig::AssociativeRecall(AssociativeRecall { shortest_steps: Some(shortest), ..task });
+        let mut generator = rng(seed);
+        let source = varied.build().unwrap();
+        let lengths: Vec<usize> = (0..8)
+            .map(|_| {
+                let batch = source.sample(&mut generator, 2).unwrap();
+                let asked = batch.phases.iter().filter(|&&phase| phase == Phase::Recall).count();
+                assert_eq!((batch.phases.len(), asked), (batch.steps, task.num_queries));
+                batch.steps
+            })
+            .collect();
+        prop_assert!(lengths.iter().all(|length| (shortest..=task.steps).contains(length)), "{lengths:?}");
+        prop_assert!(task.steps < shortest + 9 || lengths.iter().any(|length| *length != lengths[0]));
+        // evaluation does not know of it
+        let evaluation = varied.build_with(&BuiltIn, Usage::Test).unwrap().sample(&mut rng(seed), 3);
+        prop_assert_eq!(evaluation.unwrap(), sample(&TaskConfig::AssociativeRecall(task), seed, 3));
     }
 
     #[test]

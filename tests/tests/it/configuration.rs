@@ -100,7 +100,8 @@ fn every_tasks_keys_are_those_of_the_page() {
     check("`copying`", full, &[table(Copying::default())]);
     check("`cue-reward`", CueReward::default(), &[table(CueReward::default())]);
     check("`regression`", Regression::default(), &[table(Regression::default())]);
-    check("`associative-recall`", AssociativeRecall::default(), &[table(AssociativeRecall::default())]);
+    let full = AssociativeRecall { shortest_steps: Some(16), ..AssociativeRecall::default() };
+    check("`associative-recall`", full, &[table(AssociativeRecall::default())]);
     check("`concept-shift`", ConceptShift::default(), &[table(ConceptShift::default())]);
     let both = [table(FewShot::omniglot()), table(FewShot::cifar_fs())];
     check("`omniglot` and `cifar-fs`", FewShot::omniglot(), &both);
