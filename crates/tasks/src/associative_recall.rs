@@ -7,8 +7,8 @@ use rand_distr::{Distribution, Uniform};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError,
-    batch::zeros,
+    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, TaskError,
+    batch::Layout,
     bounds::Bounds,
     draw::{deal, lengths},
 };
@@ -228,23 +228,13 @@ impl EpisodeSource for AssociativeRecallEpisodes {
 
     fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
         let steps = self.lengths.map_or(self.config.steps, |lengths| lengths.sample(rng) as usize);
-        let width = self.input_width();
-        let mut inputs = zeros(self.name(), count, steps, width)?;
-        let mut classes = zeros(self.name(), count, steps, 1)?;
-        let mut room = Room::default();
-        for (inputs, classes) in inputs.chunks_exact_mut(steps * width).zip(classes.chunks_exact_mut(steps)) {
-            self.draw(rng, &mut room, inputs, classes);
-        }
-        Ok(EpisodeBatch {
-            batch: count,
-            steps,
-            input_width: width,
+        let layout = Layout {
+            task: self.name(),
+            input_width: self.input_width(),
             output_width: self.output_width(),
-            inputs,
-            targets: Targets::Classes(classes),
-            images: None,
-            shifts: None,
             phases: AssociativeRecall { steps, ..self.config }.phases(),
-        })
+        };
+        let mut room = Room::default();
+        layout.sample(count, |inputs, classes| self.draw(rng, &mut room, inputs, classes))
     }
 }

@@ -148,6 +148,58 @@ impl EpisodeBatch {
     }
 }
 
+/// How a sequence task's episodes are laid out: what all batches of one length share.
+pub(crate) struct Layout {
+    pub task: &'static str,
+    pub input_width: usize,
+    pub output_width: usize,
+    pub phases: Vec<Phase>,
+}
+
+/// What is wanted at a step: a class or a value.
+pub(crate) trait Wanted: Clone + Default {
+    fn targets(all: Vec<Self>) -> Targets;
+}
+
+impl Wanted for u32 {
+    fn targets(all: Vec<Self>) -> Targets {
+        Targets::Classes(all)
+    }
+}
+
+impl Wanted for f32 {
+    fn targets(all: Vec<Self>) -> Targets {
+        Targets::Values(all)
+    }
+}
+
+impl Layout {
+    /// A batch of `count` episodes, each filled by `draw` from zeroed inputs `[T, input_width]` and wanted outputs `[T]`.
+    pub fn sample<N: Wanted>(
+        self,
+        count: usize,
+        mut draw: impl FnMut(&mut [f32], &mut [N]),
+    ) -> Result<EpisodeBatch, TaskError> {
+        let (steps, width) = (self.phases.len(), self.input_width);
+        let mut inputs = zeros(self.task, count, steps, width)?;
+        let mut wanted = zeros(self.task, count, steps, 1)?;
+        for (inputs, wanted) in inputs.chunks_exact_mut(steps * width).zip(wanted.chunks_exact_mut(steps)) {
+            draw(inputs, wanted);
+        }
+        Ok(EpisodeBatch {
+            batch: count,
+            steps,
+            input_width: width,
+            output_width: self.output_width,
+            inputs,
+            targets: N::targets(wanted),
+            images: None,
+            shifts: None,
+            phases: self.phases,
+        })
+    }
+}
+
 /// A zero array of `count` episodes of `steps` rows of `width` numbers.
 ///
 /// Refuses what the address space or the allocator cannot hold, so that a mistyped count is an

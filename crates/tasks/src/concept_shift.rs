@@ -5,7 +5,7 @@ use rand_distr::{Distribution, StandardUniform, Uniform};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError, batch::zeros,
+    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, TaskError, batch::Layout,
     bounds::Bounds, draw::below, normal::StandardNormal,
 };
 
@@ -176,24 +176,16 @@ impl EpisodeSource for ConceptShiftEpisodes {
     }
 
     fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
-        let (steps, width) = (self.steps(), self.input_width());
-        let mut inputs = zeros(self.name(), count, steps, width)?;
-        let mut values = zeros(self.name(), count, steps, 1)?;
-        let mut shifts = Vec::new();
-        let mut mapping = Vec::new();
-        for (inputs, values) in inputs.chunks_exact_mut(steps * width).zip(values.chunks_exact_mut(steps)) {
-            shifts.push(2 * self.draw(rng, &mut mapping, inputs, values));
-        }
-        Ok(EpisodeBatch {
-            batch: count,
-            steps,
-            input_width: width,
-            output_width: 1,
-            inputs,
-            targets: Targets::Values(values),
-            images: None,
-            shifts: Some(shifts),
+        let (mut shifts, mut mapping) = (Vec::new(), Vec::new());
+        let layout = Layout {
+            task: self.name(),
+            input_width: self.input_width(),
+            output_width: self.output_width(),
             phases: self.phases(),
-        })
+        };
+        let batch = layout.sample(count, |inputs, values| {
+            shifts.push(2 * self.draw(rng, &mut mapping, inputs, values));
+        })?;
+        Ok(EpisodeBatch { shifts: Some(shifts), ..batch })
     }
 }

@@ -5,7 +5,7 @@ use rand_distr::{Distribution, Uniform};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, Targets, TaskError, batch::zeros,
+    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, TaskError, batch::Layout,
     bounds::Bounds, draw::lengths,
 };
 
@@ -158,22 +158,8 @@ impl EpisodeSource for CopyingEpisodes {
     fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
         let delay = self.delays.map_or(self.config.delay, |delays| delays.sample(rng) as usize);
         let here = Copying { delay, ..self.config };
-        let (steps, width) = (here.steps(), self.input_width());
-        let mut inputs = zeros(self.name(), count, steps, width)?;
-        let mut classes = zeros(self.name(), count, steps, 1)?;
-        for (inputs, classes) in inputs.chunks_exact_mut(steps * width).zip(classes.chunks_exact_mut(steps)) {
-            self.draw(rng, inputs, classes);
-        }
-        Ok(EpisodeBatch {
-            batch: count,
-            steps,
-            input_width: width,
-            output_width: self.output_width(),
-            inputs,
-            targets: Targets::Classes(classes),
-            images: None,
-            shifts: None,
-            phases: here.phases(),
-        })
+        let (width, phases) = (self.input_width(), here.phases());
+        let layout = Layout { task: self.name(), input_width: width, output_width: width, phases };
+        layout.sample(count, |inputs, classes| self.draw(rng, inputs, classes))
     }
 }

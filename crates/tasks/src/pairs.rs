@@ -1,7 +1,7 @@
 //! The layout that cue-reward and regression share: pairs of features and a value, first with the
 //! value shown, then with the value asked for.
 
-use crate::{EpisodeBatch, Phase, Targets, TaskError, batch::zeros};
+use crate::{EpisodeBatch, Phase, TaskError, batch::Layout};
 
 /// `shown` steps, then `queries` steps; a step's input is `[features, value or 0, query flag]`,
 /// its target the value where it is asked for and 0 where it is shown.
@@ -42,24 +42,9 @@ impl PairLayout {
         &self,
         task: &'static str,
         count: usize,
-        mut draw: impl FnMut(&mut [f32], &mut [f32]),
+        draw: impl FnMut(&mut [f32], &mut [f32]),
     ) -> Result<EpisodeBatch, TaskError> {
-        let (steps, width) = (self.steps(), self.input_width());
-        let mut inputs = zeros(task, count, steps, width)?;
-        let mut values = zeros(task, count, steps, 1)?;
-        for (inputs, values) in inputs.chunks_exact_mut(steps * width).zip(values.chunks_exact_mut(steps)) {
-            draw(inputs, values);
-        }
-        Ok(EpisodeBatch {
-            batch: count,
-            steps,
-            input_width: width,
-            output_width: 1,
-            inputs,
-            targets: Targets::Values(values),
-            images: None,
-            shifts: None,
-            phases: self.phases(),
-        })
+        Layout { task, input_width: self.input_width(), output_width: 1, phases: self.phases() }
+            .sample(count, draw)
     }
 }
