@@ -40,6 +40,10 @@ struct Head {
     __device__ float masked(unsigned j, float x) const { return mask ? x * mask[j] : x; }
 };
 
+// Keys and values whose derivatives a thread reads before it writes the first of them, so that it waits for memory once and not for
+// each.
+const unsigned TOGETHER = 8;
+
 // The derivatives by the scores, d = scale p (a - <p, a>) with a = mask (V g), those by the output being g.
 __device__ void by_scores(float* d, const Head& h, const float* values, const Heads& s) {
     unsigned lane = threadIdx.x % 32;
@@ -83,6 +87,7 @@ extern "C" __global__ void attend(
     __syncwarp();
     for (unsigned i = lane; i < s.n; i += 32) {
         float mixed = 0.0f;
+#pragma unroll 8
         for (unsigned j = 0; j < s.len; ++j) {
             mixed += (mask ? p[j] * mask[j] : p[j]) * values[(size_t)j * s.n + i];
         }
@@ -101,11 +106,24 @@ extern "C" __global__ void attend_back(
     by_scores(d, h, values, s);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = 0.0f, here_q = h.q[i], here_g = h.g[i];
-        for (unsigned j = 0; j < s.len; ++j) {
-            size_t key = h.at + (size_t)j * s.n + i;
-            dq += d[j] * keys[key];
-            d_keys[key] += d[j] * here_q;
-            d_values[key] += h.masked(j, h.p[j]) * here_g;
+        for (unsigned j0 = 0; j0 < s.len; j0 += TOGETHER) {
+            float by_k[TOGETHER], by_v[TOGETHER];
+#pragma unroll
+            for (unsigned n = 0; n < TOGETHER; ++n) {
+                unsigned j = j0 + n;
+                if (j >= s.len) break;
+                size_t key = h.at + (size_t)j * s.n + i;
+                dq += d[j] * keys[key];
+                by_k[n] = d_keys[key] + d[j] * here_q;
+                by_v[n] = d_values[key] + h.masked(j, h.p[j]) * here_g;
+            }
+#pragma unroll
+            for (unsigned n = 0; n < TOGETHER; ++n) {
+                if (j0 + n >= s.len) break;
+                size_t key = h.at + (size_t)(j0 + n) * s.n + i;
+                d_keys[key] = by_k[n];
+                d_values[key] = by_v[n];
+            }
         }
         d_qkv[h.row + i] = dq;
         d_qkv[h.row + s.heads * s.n + i] = 0.0f;
@@ -126,6 +144,7 @@ extern "C" __global__ void attend_slope(
     float weight = h.masked(last, h.p[last]);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = 0.0f;
+#pragma unroll 8
         for (unsigned j = 0; j < s.len; ++j) dq += d[j] * keys[h.at + (size_t)j * s.n + i];
         d_qkv[h.row + i] = dq;
         d_qkv[h.row + s.heads * s.n + i] = d[last] * h.q[i];
@@ -186,12 +205,26 @@ extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
     float weight = of.masked(last, p[last]);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = d[last] * hk[i], dg = weight * hv[i];
-        for (unsigned j = 0; j < s.len; ++j) {
-            size_t key = of.at + (size_t)j * s.n + i;
-            dq += by_score[j] * keys[key];
-            dg += by_a[j] * values[key];
-            given.d_keys[key] += d[j] * hq[i] + by_score[j] * q[i];
-            given.d_values[key] += by_a[j] * g[i];
+        float here_h = hq[i], here_q = q[i], here_g = g[i];
+        for (unsigned j0 = 0; j0 < s.len; j0 += TOGETHER) {
+            float by_k[TOGETHER], by_v[TOGETHER];
+#pragma unroll
+            for (unsigned n = 0; n < TOGETHER; ++n) {
+                unsigned j = j0 + n;
+                if (j >= s.len) break;
+                size_t key = of.at + (size_t)j * s.n + i;
+                dq += by_score[j] * keys[key];
+                dg += by_a[j] * values[key];
+                by_k[n] = given.d_keys[key] + (d[j] * here_h + by_score[j] * here_q);
+                by_v[n] = given.d_values[key] + by_a[j] * here_g;
+            }
+#pragma unroll
+            for (unsigned n = 0; n < TOGETHER; ++n) {
+                if (j0 + n >= s.len) break;
+                size_t key = of.at + (size_t)(j0 + n) * s.n + i;
+                given.d_keys[key] = by_k[n];
+                given.d_values[key] = by_v[n];
+            }
         }
         given.d_qkv[of.row + i] = dq;
         given.d_qkv[of.row + width + i] = 0.0f;

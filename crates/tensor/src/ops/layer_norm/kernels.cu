@@ -1,12 +1,41 @@
 // Layer normalisation, a group of threads a row.
 
-// A row's mean and 1 / sqrt(variance + eps); all of a group's threads call it.
-__device__ float2 moments(const float* x, unsigned cols, float eps) {
-    float sum = 0.0f, squares = 0.0f;
-    for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) sum += x[i];
-    float mean = combine(sum, Sum()) / cols;
-    for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) squares += (x[i] - mean) * (x[i] - mean);
-    return make_float2(mean, 1.0f / sqrtf(combine(squares, Sum()) / cols + eps));
+// What `element(i)` gives of the elements of a row that this thread has: the first of them are read once, all together, and stay in
+// registers.
+template <class T, class F> struct RowShare {
+    static const unsigned HELD = 16;
+    unsigned cols;
+    F element;
+    T held[HELD];
+
+    __device__ RowShare(unsigned cols, F element) : cols(cols), element(element) {
+#pragma unroll
+        for (unsigned k = 0; k < HELD; ++k) {
+            unsigned i = threadIdx.x + k * blockDim.x;
+            held[k] = i < cols ? element(i) : T();
+        }
+    }
+
+    // f(i, what there is of element i) for all of them, in their order.
+    template <class G> __device__ void each(G f) const {
+#pragma unroll
+        for (unsigned k = 0; k < HELD; ++k) {
+            unsigned i = threadIdx.x + k * blockDim.x;
+            if (i < cols) f(i, held[k]);
+        }
+        for (unsigned i = threadIdx.x + HELD * blockDim.x; i < cols; i += blockDim.x) f(i, element(i));
+    }
+
+    // The row's mean of f; all of a group's threads call it.
+    template <class G> __device__ float mean(G f) const {
+        float sum = 0.0f;
+        each([&](unsigned, const T& of) { sum += f(of); });
+        return combine(sum, Sum()) / cols;
+    }
+};
+
+template <class T, class F> __device__ RowShare<T, F> row_share(unsigned cols, F element) {
+    return RowShare<T, F>(cols, element);
 }
 
 // Of x, or, if there is a y, of x + y, which goes to `sum`.
@@ -15,44 +44,38 @@ extern "C" __global__ void layer_norm(
     unsigned cols, float eps) {
     unsigned row = group();
     if (row >= rows) return;
-    x += (size_t)row * cols;
-    if (y) {
-        y += (size_t)row * cols;
-        sum += (size_t)row * cols;
-        // a thread reads again what it wrote itself, and nothing else
-        for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) sum[i] = x[i] + y[i];
-        x = sum;
-    }
-    out += (size_t)row * cols;
-    float2 m = moments(x, cols, eps);
-    for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) out[i] = (x[i] - m.x) * m.y * gamma[i] + beta[i];
+    size_t at = (size_t)row * cols;
+    auto share = row_share<float>(cols, [=](unsigned i) { return y ? x[at + i] + y[at + i] : x[at + i]; });
+    if (y) share.each([=](unsigned i, float x) { sum[at + i] = x; });
+    float mean = share.mean([](float x) { return x; });
+    float variance = share.mean([=](float x) { return (x - mean) * (x - mean); });
+    float scale = 1.0f / sqrtf(variance + eps);
+    share.each([=](unsigned i, float x) {
+        out[at + i] = (x - mean) * scale * __ldg(gamma + i) + __ldg(beta + i);
+    });
 }
 
-// The derivative by x, added to what was before, if anything, and each row's moments for those by gamma and beta, if they are
-// asked for.
+// The derivative by x, added to what was before, if anything, and each row's mean and 1 / sqrt(variance + eps) for those by gamma and
+// beta, if they are asked for.
 extern "C" __global__ void layer_norm_back(
     float* dx, float2* kept, const float* x, const float* gamma, const float* grad, const float* before,
     unsigned rows, unsigned cols, float eps) {
     unsigned row = group();
     if (row >= rows) return;
-    x += (size_t)row * cols;
-    dx += (size_t)row * cols;
-    if (before) before += (size_t)row * cols;
-    grad += (size_t)row * cols;
-    float2 m = moments(x, cols, eps);
-    if (kept && threadIdx.x == 0) kept[row] = m;
-    float sum = 0.0f, along = 0.0f;
-    for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) {
-        float h = grad[i] * gamma[i];
-        sum += h;
-        along += h * ((x[i] - m.x) * m.y);
-    }
-    float mean = combine(sum, Sum()) / cols;
-    along = combine(along, Sum()) / cols;
-    for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) {
-        float by_x = m.y * (grad[i] * gamma[i] - mean - (x[i] - m.x) * m.y * along);
-        dx[i] = before ? before[i] + by_x : by_x;
-    }
+    size_t at = (size_t)row * cols;
+    // x, the derivative by x̂, and what was before
+    auto share = row_share<float3>(cols, [=](unsigned i) {
+        return make_float3(x[at + i], grad[at + i] * gamma[i], before ? before[at + i] : 0.0f);
+    });
+    float mean = share.mean([](float3 of) { return of.x; });
+    float variance = share.mean([=](float3 of) { return (of.x - mean) * (of.x - mean); });
+    float scale = 1.0f / sqrtf(variance + eps);
+    if (kept && threadIdx.x == 0) kept[row] = make_float2(mean, scale);
+    float level = share.mean([](float3 of) { return of.y; });
+    float along = share.mean([=](float3 of) { return of.y * ((of.x - mean) * scale); });
+    share.each([=](unsigned i, float3 of) {
+        dx[at + i] = of.z + scale * (of.y - level - (of.x - mean) * scale * along);
+    });
 }
 
 // Sums over chunks of rows, [chunks, 2, cols]: of grad x̂ and of grad. A block has 32 columns and 8 rows at a time.

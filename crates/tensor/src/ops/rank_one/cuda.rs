@@ -3,7 +3,7 @@
 use cudarc::driver::DeviceRepr;
 
 use super::RankOneKernels;
-use crate::cuda::{Cuda, CudaBuffer, elements, over};
+use crate::cuda::{Cuda, CudaBuffer, grid, over};
 use crate::{Result, Storage};
 
 pub(crate) const KERNELS: &[&str] = &["rank_one_norms", "rank_one_norms_back"];
@@ -58,10 +58,10 @@ impl RankOneKernels for Cuda {
         self.build(batch, |sums| {
             for (i, some) in pairs.chunks(MOST).enumerate() {
                 let given = RankOnePairs::of(some, batch);
-                let arguments = (&mut *sums, given, some.len() as u32, batch as u32, u32::from(i > 0));
-                // SAFETY: rank_one_norms(sums, pairs, count, batch, more) reads `batch` rows of each pair's p and q, as
-                // long as it is told, and reads and writes `batch` sums
-                unsafe { self.launch("rank_one_norms", elements(32 * batch), arguments)? };
+                let arguments = (&mut *sums, given, some.len() as u32, u32::from(i > 0));
+                // SAFETY: rank_one_norms(sums, pairs, count, more) has a block for each of the `batch` rows of each pair's p and q,
+                // as long as it is told, and of the sums, and a warp for each pair, of which it has no more than there is room for
+                unsafe { self.launch("rank_one_norms", grid(batch, 32, some.len()), arguments)? };
             }
             Ok(())
         })

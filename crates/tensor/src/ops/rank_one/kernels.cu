@@ -1,4 +1,4 @@
-// Norms of changes of rank one, a warp an episode.
+// Norms of changes of rank one.
 
 // Up to 16 pairs of p [batch, out] and q [batch, inp].
 struct RankOnePairs {
@@ -15,16 +15,19 @@ __device__ float squared_norm(const float* row, unsigned len) {
     return warp_sum(sum);
 }
 
+// A block an episode, a warp a pair, which is threadIdx.y.
 extern "C" __global__ void rank_one_norms(
-    float* sums, RankOnePairs pairs, unsigned count, unsigned batch, unsigned more) {
-    unsigned e = element() / 32;
-    if (e >= batch) return;
+    float* sums, const __grid_constant__ RankOnePairs pairs, unsigned count, unsigned more) {
+    __shared__ float squares[16][2];
+    unsigned e = blockIdx.x, pair = threadIdx.y;
+    float p = squared_norm(pairs.p[pair] + (size_t)e * pairs.out[pair], pairs.out[pair]);
+    float q = squared_norm(pairs.q[pair] + (size_t)e * pairs.inp[pair], pairs.inp[pair]);
+    if (threadIdx.x == 0) squares[pair][0] = p, squares[pair][1] = q;
+    __syncthreads();
+    if (threadIdx.x > 0 || pair > 0) return;
     float sum = more ? sums[e] : 0.0f;
-    for (unsigned i = 0; i < count; ++i) {
-        float p = squared_norm(pairs.p[i] + (size_t)e * pairs.out[i], pairs.out[i]);
-        sum += p * squared_norm(pairs.q[i] + (size_t)e * pairs.inp[i], pairs.inp[i]);
-    }
-    if (threadIdx.x % 32 == 0) sums[e] = sum;
+    for (unsigned i = 0; i < count; ++i) sum += squares[i][0] * squares[i][1];
+    sums[e] = sum;
 }
 
 // Derivatives by up to 16 such pairs, and what they are added to, or null.
@@ -35,7 +38,25 @@ struct RankOneBack {
     const float* before_q[16];
 };
 
-// dp = 2 g ‖q‖² p and dq = 2 g ‖p‖² q, added to what was before, if anything; blockIdx.y is the pair.
+// to = by x, added to what was before, if anything; a warp's threads call it together. Eight elements a thread are read before the
+// first is written.
+__device__ void add_scaled(float* to, const float* before, float by, const float* x, unsigned len) {
+    for (unsigned first = threadIdx.x % 32; first < len; first += 8 * 32) {
+        float sums[8];
+#pragma unroll
+        for (unsigned k = 0; k < 8; ++k) {
+            unsigned i = first + 32 * k;
+            if (i < len) sums[k] = before ? before[i] + by * x[i] : by * x[i];
+        }
+#pragma unroll
+        for (unsigned k = 0; k < 8; ++k) {
+            if (first + 32 * k < len) to[first + 32 * k] = sums[k];
+        }
+    }
+}
+
+// dp = 2 g ‖q‖² p and dq = 2 g ‖p‖² q, added to what was before, if anything; a warp an episode, and blockIdx.y is
+// the pair.
 extern "C" __global__ void rank_one_norms_back(
     const __grid_constant__ RankOneBack back, const __grid_constant__ RankOnePairs pairs, const float* grad,
     unsigned batch) {
@@ -48,10 +69,6 @@ extern "C" __global__ void rank_one_norms_back(
     float *dp = back.dp[pair] + at_p, *dq = back.dq[pair] + at_q;
     float twice = 2.0f * grad[e];
     float by_p = twice * squared_norm(q, inp), by_q = twice * squared_norm(p, out);
-    for (unsigned i = threadIdx.x % 32; i < out; i += 32) {
-        dp[i] = before_p ? before_p[at_p + i] + by_p * p[i] : by_p * p[i];
-    }
-    for (unsigned i = threadIdx.x % 32; i < inp; i += 32) {
-        dq[i] = before_q ? before_q[at_q + i] + by_q * q[i] : by_q * q[i];
-    }
+    add_scaled(dp, before_p ? before_p + at_p : nullptr, by_p, p, out);
+    add_scaled(dq, before_q ? before_q + at_q : nullptr, by_q, q, inp);
 }
