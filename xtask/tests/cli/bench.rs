@@ -86,7 +86,9 @@ fn latency_prints_a_line_for_each_rule() {
         assert!(one["median_us"].as_f64() <= one["p99_us"].as_f64());
         assert_eq!((&one["steps"], &one["length"], &one["ffn_dim"]), (&40.into(), &7.into(), &12.into()));
     }
-    assert_eq!(objects(&[&["latency", "--rule", "none"][..], &size].concat()).len(), 1);
+    let windowed = objects(&[&["latency", "--rule", "none", "--window", "3"][..], &size].concat());
+    let windows: Vec<_> = found.iter().chain(&windowed).map(|one| one["window"].as_u64()).collect();
+    assert_eq!(windows, [None, None, None, Some(3)]);
     let table = Folder::new().succeeds(&[&["bench", "latency"][..], &size].concat());
     assert_eq!(table.lines().count(), 5, "{table}");
 }
@@ -128,6 +130,7 @@ fn what_cannot_be_measured_is_refused() {
     refuses(&["latency", "--ffn-dim", "-1"], &["-1"]);
     refuses(&["latency", "--rule", "sanger"], &["--rule", "unknown rule 'sanger'"]);
     refuses(&["latency", "--steps", "0"], &["--steps", "0 is not in 1..="]);
+    refuses(&["latency", "--window", "0"], &["attention_window = 0", "1..="]);
     refuses(&["latency", "--length", "0"], &["--length", "0 is not in 1..="]);
     refuses(&["throughput", "--steps", "0"], &["--steps", "0 is not in 1..="]);
     refuses(&["throughput", "--batch", "0"], &["batch_size is 0", "at least 1"]);
