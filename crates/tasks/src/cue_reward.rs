@@ -5,8 +5,9 @@ use rand_distr::{Distribution, Uniform};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_MAGNITUDE, MAX_STEPS, MAX_WIDTH, Phase, TaskError,
-    bounds::Bounds, pairs::PairLayout,
+    EpisodeSource, MAX_MAGNITUDE, MAX_STEPS, MAX_WIDTH, TaskError,
+    bounds::Bounds,
+    pairs::{PairEpisodes, PairLayout},
 };
 
 /// The cue-reward association task, as in arXiv 2510.21908, after 2302.03235; the defaults are the
@@ -113,35 +114,15 @@ impl CueRewardEpisodes {
     }
 }
 
-impl EpisodeSource for CueRewardEpisodes {
-    fn name(&self) -> &'static str {
-        CueReward::NAME
+impl PairEpisodes for CueRewardEpisodes {
+    const NAME: &'static str = CueReward::NAME;
+
+    fn layout(&self) -> &PairLayout {
+        &self.layout
     }
 
-    fn input_width(&self) -> usize {
-        self.layout.input_width()
-    }
-
-    fn output_width(&self) -> usize {
-        1
-    }
-
-    fn steps(&self) -> usize {
-        self.layout.steps()
-    }
-
-    fn phases(&self) -> Vec<Phase> {
-        self.layout.phases()
-    }
-
-    fn loss(&self) -> LossKind {
-        LossKind::SquaredError
-    }
-
-    fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
+    fn drawing(&self) -> impl FnMut(&mut dyn Rng, &mut [f32], &mut [f32]) {
         let mut deck = Vec::with_capacity(self.layout.features);
-        self.layout.sample(self.name(), count, |inputs, targets| {
-            self.draw(rng, &mut deck, inputs, targets);
-        })
+        move |rng, inputs, targets| self.draw(rng, &mut deck, inputs, targets)
     }
 }

@@ -5,8 +5,10 @@ use rand_distr::Distribution;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpisodeBatch, EpisodeSource, LossKind, MAX_STEPS, MAX_WIDTH, Phase, TaskError, bounds::Bounds,
-    normal::StandardNormal, pairs::PairLayout,
+    EpisodeSource, MAX_STEPS, MAX_WIDTH, TaskError,
+    bounds::Bounds,
+    normal::StandardNormal,
+    pairs::{PairEpisodes, PairLayout},
 };
 
 /// The few-shot regression task, as in arXiv 2510.21908, after 2302.03235; the defaults are the
@@ -100,35 +102,15 @@ impl RegressionEpisodes {
     }
 }
 
-impl EpisodeSource for RegressionEpisodes {
-    fn name(&self) -> &'static str {
-        Regression::NAME
+impl PairEpisodes for RegressionEpisodes {
+    const NAME: &'static str = Regression::NAME;
+
+    fn layout(&self) -> &PairLayout {
+        &self.layout
     }
 
-    fn input_width(&self) -> usize {
-        self.layout.input_width()
-    }
-
-    fn output_width(&self) -> usize {
-        1
-    }
-
-    fn steps(&self) -> usize {
-        self.layout.steps()
-    }
-
-    fn phases(&self) -> Vec<Phase> {
-        self.layout.phases()
-    }
-
-    fn loss(&self) -> LossKind {
-        LossKind::SquaredError
-    }
-
-    fn sample(&self, rng: &mut dyn Rng, count: usize) -> Result<EpisodeBatch, TaskError> {
+    fn drawing(&self) -> impl FnMut(&mut dyn Rng, &mut [f32], &mut [f32]) {
         let mut weights = vec![0.0; self.layout.features];
-        self.layout.sample(self.name(), count, |inputs, targets| {
-            self.draw(rng, &mut weights, inputs, targets);
-        })
+        move |rng, inputs, targets| self.draw(rng, &mut weights, inputs, targets)
     }
 }

@@ -50,7 +50,8 @@ pub trait EpisodeSource: Send + Sync {
     /// Draws `count` episodes (none is allowed).
     ///
     /// One call for `n` episodes takes the same bits from `rng`, and gives the same episodes, as
-    /// `n` calls for one.
+    /// `n` calls for one, unless the task draws a length for each batch ([`Copying`](crate::Copying::shortest_delay),
+    /// [`AssociativeRecall`](crate::AssociativeRecall::shortest_steps)).
     ///
     /// # Errors
     ///

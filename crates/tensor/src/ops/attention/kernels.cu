@@ -44,6 +44,19 @@ struct Head {
 // each.
 const unsigned TOGETHER = 8;
 
+// Writes them, of the keys from `j0` on; an element of the first key is at `at`.
+__device__ void put_together(
+    float* d_keys, float* d_values, const float (&by_k)[TOGETHER], const float (&by_v)[TOGETHER], size_t at, unsigned j0,
+    const Heads& s) {
+#pragma unroll
+    for (unsigned n = 0; n < TOGETHER; ++n) {
+        if (j0 + n >= s.len) break;
+        size_t key = at + (size_t)(j0 + n) * s.n;
+        d_keys[key] = by_k[n];
+        d_values[key] = by_v[n];
+    }
+}
+
 // The derivatives by the scores, d = scale p (a - <p, a>) with a = mask (V g), those by the output being g.
 __device__ void by_scores(float* d, const Head& h, const float* values, const Heads& s) {
     unsigned lane = threadIdx.x % 32;
@@ -117,13 +130,7 @@ extern "C" __global__ void attend_back(
                 by_k[n] = d_keys[key] + d[j] * here_q;
                 by_v[n] = d_values[key] + h.masked(j, h.p[j]) * here_g;
             }
-#pragma unroll
-            for (unsigned n = 0; n < TOGETHER; ++n) {
-                if (j0 + n >= s.len) break;
-                size_t key = h.at + (size_t)(j0 + n) * s.n + i;
-                d_keys[key] = by_k[n];
-                d_values[key] = by_v[n];
-            }
+            put_together(d_keys, d_values, by_k, by_v, h.at + i, j0, s);
         }
         d_qkv[h.row + i] = dq;
         d_qkv[h.row + s.heads * s.n + i] = 0.0f;
@@ -218,13 +225,7 @@ extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
                 by_k[n] = given.d_keys[key] + (d[j] * here_h + by_score[j] * here_q);
                 by_v[n] = given.d_values[key] + by_a[j] * here_g;
             }
-#pragma unroll
-            for (unsigned n = 0; n < TOGETHER; ++n) {
-                if (j0 + n >= s.len) break;
-                size_t key = of.at + (size_t)(j0 + n) * s.n + i;
-                given.d_keys[key] = by_k[n];
-                given.d_values[key] = by_v[n];
-            }
+            put_together(given.d_keys, given.d_values, by_k, by_v, of.at + i, j0, s);
         }
         given.d_qkv[of.row + i] = dq;
         given.d_qkv[of.row + width + i] = 0.0f;

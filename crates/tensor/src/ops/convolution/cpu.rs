@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{ConvolutionKernels, ConvolutionSizes};
+use super::{ConvolutionKernels, ConvolutionSizes, Patches};
 use crate::Result;
 use crate::cpu::{Cpu, CpuBuffer, CpuElement};
 
@@ -115,31 +115,7 @@ impl<E: CpuElement> ConvolutionKernels for Cpu<E> {
     }
 }
 
-/// The patches of one image as a matrix: a row for each element of a kernel, a column for each pixel of
-/// the result.
-struct Patches {
-    s: ConvolutionSizes,
-    /// Rows: elements of the kernel, over all input channels.
-    height: usize,
-    /// Columns: pixels of a channel of the result.
-    area: usize,
-}
-
 impl Patches {
-    /// `None` when there is nothing to be summed: a result of zeros, or of no elements.
-    fn of(s: ConvolutionSizes) -> Option<Self> {
-        let (height, area) = (s.inputs * s.kernel[0] * s.kernel[1], s.area[0] * s.area[1]);
-        (s.images * s.outputs * height * area > 0).then_some(Self { s, height, area })
-    }
-
-    fn input_len(&self) -> usize {
-        self.s.inputs * self.s.image[0] * self.s.image[1]
-    }
-
-    fn output_len(&self) -> usize {
-        self.s.outputs * self.area
-    }
-
     fn is_small(&self) -> bool {
         self.s.images * self.s.outputs * self.height * self.area < PARALLEL_WORK
     }

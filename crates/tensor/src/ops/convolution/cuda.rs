@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use cudarc::driver::DeviceRepr;
 
-use super::{ConvolutionKernels, ConvolutionSizes};
+use super::{ConvolutionKernels, ConvolutionSizes, Patches};
 use crate::cuda::{Cuda, CudaBuffer, elements};
 use crate::ops::matmul::MatMulSizes;
 use crate::ops::zip::ZipKernels;
@@ -19,7 +19,7 @@ const BLOCK: usize = 1 << 26;
 /// What `kernels.cu` needs to know of the sizes.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Patches {
+struct PatchSizes {
     inputs: u32,
     image: [u32; 2],
     kernel: [u32; 2],
@@ -28,43 +28,19 @@ struct Patches {
 }
 
 // SAFETY: it is laid out as in C, has no padding and holds numbers only, so it can be handed to a kernel
-unsafe impl DeviceRepr for Patches {}
+unsafe impl DeviceRepr for PatchSizes {}
 
-/// Sizes of a convolution in which there is something to be summed.
-#[derive(Clone, Copy)]
-struct Plan {
-    s: ConvolutionSizes,
-    /// Rows of an image's matrix of patches: elements of the kernel, over all input channels.
-    height: usize,
-    /// Columns of it: pixels of a channel of the result.
-    area: usize,
-}
-
-impl Plan {
-    /// `None` when there is nothing to be summed: a result of zeros, or of no elements.
-    fn of(s: ConvolutionSizes) -> Option<Self> {
-        let (height, area) = (s.inputs * s.kernel[0] * s.kernel[1], s.area[0] * s.area[1]);
-        (s.images * s.outputs * height * area > 0).then_some(Self { s, height, area })
-    }
-
-    fn input_len(&self) -> usize {
-        self.s.inputs * self.s.image[0] * self.s.image[1]
-    }
-
-    fn output_len(&self) -> usize {
-        self.s.outputs * self.area
-    }
-
+impl Patches {
     /// The images, in runs whose patches fit into a block.
     fn runs(self) -> impl Iterator<Item = Range<usize>> {
         let at_once = (BLOCK / (self.height * self.area.max(self.s.outputs))).max(1);
         (0..self.s.images).step_by(at_once).map(move |i| i..(i + at_once).min(self.s.images))
     }
 
-    fn patches(&self) -> Patches {
+    fn sizes(&self) -> PatchSizes {
         let pair = |sizes: [usize; 2]| sizes.map(|n| n as u32);
         let ConvolutionSizes { inputs, image, kernel, area, padding, .. } = self.s;
-        Patches {
+        PatchSizes {
             inputs: inputs as u32,
             image: pair(image),
             kernel: pair(kernel),
@@ -76,11 +52,11 @@ impl Plan {
 
 impl ConvolutionKernels for Cuda {
     fn convolve(&self, x: &CudaBuffer, w: &CudaBuffer, s: ConvolutionSizes) -> Result<CudaBuffer> {
-        let Some(plan) = Plan::of(s) else { return self.full(s.output_shape().len(), 0.0) };
-        let (m, k, n, one) = (s.outputs, plan.height, plan.area, plan.output_len());
+        let Some(p) = Patches::of(s) else { return self.full(s.output_shape().len(), 0.0) };
+        let (m, k, n, one) = (s.outputs, p.height, p.area, p.output_len());
         self.build(s.output_shape().len(), |y| {
-            for images in plan.runs() {
-                let columns = self.gather_patches(x, &plan, images.clone())?;
+            for images in p.runs() {
+                let columns = self.gather_patches(x, &p, images.clone())?;
                 let mut y = y.slice_mut(images.start * one..images.end * one);
                 let sizes =
                     MatMulSizes { batch: images.len(), m, k, n, transpose_a: false, transpose_b: false };
@@ -91,18 +67,18 @@ impl ConvolutionKernels for Cuda {
     }
 
     fn convolve_input(&self, g: &CudaBuffer, w: &CudaBuffer, s: ConvolutionSizes) -> Result<CudaBuffer> {
-        let Some(plan) = Plan::of(s) else { return self.full(s.input_shape().len(), 0.0) };
-        let (m, k, n, one) = (plan.height, s.outputs, plan.area, plan.output_len());
+        let Some(p) = Patches::of(s) else { return self.full(s.input_shape().len(), 0.0) };
+        let (m, k, n, one) = (p.height, s.outputs, p.area, p.output_len());
         self.build(s.input_shape().len(), |x| {
-            for images in plan.runs() {
+            for images in p.runs() {
                 let columns = self.build(images.len() * m * n, |columns| {
                     let g = g.slice().slice(images.start * one..images.end * one);
                     let sizes =
                         MatMulSizes { batch: images.len(), m, k, n, transpose_a: true, transpose_b: false };
                     self.products((w.slice(), 0), (&g, one), (columns, m * n), sizes)
                 })?;
-                let len = images.len() * plan.input_len();
-                let arguments = (&mut *x, columns.slice(), plan.patches(), images.start as u32, len as u32);
+                let len = images.len() * p.input_len();
+                let arguments = (&mut *x, columns.slice(), p.sizes(), images.start as u32, len as u32);
                 // SAFETY: scatter_patches(x, columns, patches, first, len) writes the `len` elements of the
                 // images from `first` on and reads those images' columns
                 unsafe { self.launch("scatter_patches", elements(len), arguments) }?;
@@ -112,11 +88,11 @@ impl ConvolutionKernels for Cuda {
     }
 
     fn convolve_weight(&self, x: &CudaBuffer, g: &CudaBuffer, s: ConvolutionSizes) -> Result<CudaBuffer> {
-        let Some(plan) = Plan::of(s) else { return self.full(s.weight_shape().len(), 0.0) };
-        let (m, k, n, one) = (s.outputs, plan.area, plan.height, plan.output_len());
+        let Some(p) = Patches::of(s) else { return self.full(s.weight_shape().len(), 0.0) };
+        let (m, k, n, one) = (s.outputs, p.area, p.height, p.output_len());
         let mut sum: Option<CudaBuffer> = None;
-        for images in plan.runs() {
-            let columns = self.gather_patches(x, &plan, images.clone())?;
+        for images in p.runs() {
+            let columns = self.gather_patches(x, &p, images.clone())?;
             // each image's own first: added up afterwards, in order
             let own = self.build(images.len() * m * n, |own| {
                 let g = g.slice().slice(images.start * one..images.end * one);
@@ -136,10 +112,10 @@ impl ConvolutionKernels for Cuda {
 
 impl Cuda {
     /// The columns of some images, `[images, height, area]`.
-    fn gather_patches(&self, x: &CudaBuffer, plan: &Plan, images: Range<usize>) -> Result<CudaBuffer> {
-        let len = images.len() * plan.s.inputs * plan.area;
-        self.build(images.len() * plan.height * plan.area, |columns| {
-            let arguments = (columns, x.slice(), plan.patches(), images.start as u32, len as u32);
+    fn gather_patches(&self, x: &CudaBuffer, p: &Patches, images: Range<usize>) -> Result<CudaBuffer> {
+        let len = images.len() * p.s.inputs * p.area;
+        self.build(images.len() * p.height * p.area, |columns| {
+            let arguments = (columns, x.slice(), p.sizes(), images.start as u32, len as u32);
             // SAFETY: gather_patches(columns, x, patches, first, len) writes the kernel's size of elements for
             // each of `len` channels' pixels, as many as `columns` has, and reads the images from `first` on
             unsafe { self.launch("gather_patches", elements(len), arguments) }

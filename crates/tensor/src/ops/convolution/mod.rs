@@ -52,6 +52,33 @@ impl ConvolutionSizes {
     }
 }
 
+/// A convolution in which there is something to be summed, as a product with each image's matrix of patches: a row for
+/// each element of the kernel, a column for each pixel of the result.
+#[derive(Clone, Copy)]
+struct Patches {
+    s: ConvolutionSizes,
+    /// Rows: elements of the kernel, over all input channels.
+    height: usize,
+    /// Columns: pixels of a channel of the result.
+    area: usize,
+}
+
+impl Patches {
+    /// `None` when there is nothing to be summed: a result of zeros, or of no elements.
+    fn of(s: ConvolutionSizes) -> Option<Self> {
+        let (height, area) = (s.inputs * s.kernel[0] * s.kernel[1], s.area[0] * s.area[1]);
+        (s.images * s.outputs * height * area > 0).then_some(Self { s, height, area })
+    }
+
+    fn input_len(&self) -> usize {
+        self.s.inputs * self.s.image[0] * self.s.image[1]
+    }
+
+    fn output_len(&self) -> usize {
+        self.s.outputs * self.area
+    }
+}
+
 /// Kernels of convolution.
 pub trait ConvolutionKernels: Storage {
     /// `y[n, o, r, c] = Σ w[o, i, a, b] x[n, i, r + a − padding, c + b − padding]`, x being 0 outside.
