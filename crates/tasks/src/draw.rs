@@ -1,4 +1,4 @@
-//! Draws without replacement, the same bits on every platform.
+//! Draws that take the same bits on every platform.
 
 use std::ops::RangeInclusive;
 

@@ -1,5 +1,5 @@
-//! The layout that cue-reward and regression share: pairs of features and a value, first with the
-//! value shown, then with the value asked for.
+//! What cue-reward and regression share: pairs of features and a value, first with the value shown, then with the value
+//! asked for.
 
 use rand::Rng;
 

@@ -40,20 +40,28 @@ struct Head {
     __device__ float masked(unsigned j, float x) const { return mask ? x * mask[j] : x; }
 };
 
-// Keys and values whose derivatives a thread reads before it writes the first of them, so that it waits for memory once and not for
-// each.
-const unsigned TOGETHER = 8;
-
-// Writes them, of the keys from `j0` on; an element of the first key is at `at`.
-__device__ void put_together(
-    float* d_keys, float* d_values, const float (&by_k)[TOGETHER], const float (&by_v)[TOGETHER], size_t at, unsigned j0,
-    const Heads& s) {
+// Adds what `by(j, key)` gives to the derivatives by key and value j, whose element is number `key` of the cache, for all j in their
+// order; element `at` is the first key's. Eight are read before the first is written, so that a thread does not wait for memory once
+// for each.
+template <class F> __device__ void add_by_keys(float* d_keys, float* d_values, size_t at, const Heads& s, F by) {
+    const unsigned together = 8;
+    for (unsigned first = 0; first < s.len; first += together) {
+        float by_k[together], by_v[together];
 #pragma unroll
-    for (unsigned n = 0; n < TOGETHER; ++n) {
-        if (j0 + n >= s.len) break;
-        size_t key = at + (size_t)(j0 + n) * s.n;
-        d_keys[key] = by_k[n];
-        d_values[key] = by_v[n];
+        for (unsigned n = 0; n < together; ++n) {
+            if (first + n >= s.len) break;
+            size_t key = at + (size_t)(first + n) * s.n;
+            float2 more = by(first + n, key);
+            by_k[n] = d_keys[key] + more.x;
+            by_v[n] = d_values[key] + more.y;
+        }
+#pragma unroll
+        for (unsigned n = 0; n < together; ++n) {
+            if (first + n >= s.len) break;
+            size_t key = at + (size_t)(first + n) * s.n;
+            d_keys[key] = by_k[n];
+            d_values[key] = by_v[n];
+        }
     }
 }
 
@@ -119,19 +127,10 @@ extern "C" __global__ void attend_back(
     by_scores(d, h, values, s);
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = 0.0f, here_q = h.q[i], here_g = h.g[i];
-        for (unsigned j0 = 0; j0 < s.len; j0 += TOGETHER) {
-            float by_k[TOGETHER], by_v[TOGETHER];
-#pragma unroll
-            for (unsigned n = 0; n < TOGETHER; ++n) {
-                unsigned j = j0 + n;
-                if (j >= s.len) break;
-                size_t key = h.at + (size_t)j * s.n + i;
-                dq += d[j] * keys[key];
-                by_k[n] = d_keys[key] + d[j] * here_q;
-                by_v[n] = d_values[key] + h.masked(j, h.p[j]) * here_g;
-            }
-            put_together(d_keys, d_values, by_k, by_v, h.at + i, j0, s);
-        }
+        add_by_keys(d_keys, d_values, h.at + i, s, [&](unsigned j, size_t key) {
+            dq += d[j] * keys[key];
+            return make_float2(d[j] * here_q, h.masked(j, h.p[j]) * here_g);
+        });
         d_qkv[h.row + i] = dq;
         d_qkv[h.row + s.heads * s.n + i] = 0.0f;
         d_qkv[h.row + 2 * s.heads * s.n + i] = 0.0f;
@@ -213,20 +212,11 @@ extern "C" __global__ void attend_slope_back(SlopeBack given, Heads s) {
     for (unsigned i = lane; i < s.n; i += 32) {
         float dq = d[last] * hk[i], dg = weight * hv[i];
         float here_h = hq[i], here_q = q[i], here_g = g[i];
-        for (unsigned j0 = 0; j0 < s.len; j0 += TOGETHER) {
-            float by_k[TOGETHER], by_v[TOGETHER];
-#pragma unroll
-            for (unsigned n = 0; n < TOGETHER; ++n) {
-                unsigned j = j0 + n;
-                if (j >= s.len) break;
-                size_t key = of.at + (size_t)j * s.n + i;
-                dq += by_score[j] * keys[key];
-                dg += by_a[j] * values[key];
-                by_k[n] = given.d_keys[key] + (d[j] * here_h + by_score[j] * here_q);
-                by_v[n] = given.d_values[key] + by_a[j] * here_g;
-            }
-            put_together(given.d_keys, given.d_values, by_k, by_v, of.at + i, j0, s);
-        }
+        add_by_keys(given.d_keys, given.d_values, of.at + i, s, [&](unsigned j, size_t key) {
+            dq += by_score[j] * keys[key];
+            dg += by_a[j] * values[key];
+            return make_float2(d[j] * here_h + by_score[j] * here_q, by_a[j] * here_g);
+        });
         given.d_qkv[of.row + i] = dq;
         given.d_qkv[of.row + width + i] = 0.0f;
         given.d_qkv[of.row + 2 * width + i] = 0.0f;
