@@ -1,5 +1,7 @@
 //! Layer normalisation on a CUDA device.
 
+use cudarc::driver::LaunchConfig;
+
 use super::{LayerNormGrad, LayerNormKernels, NormsAlongSequences};
 use crate::cuda::{Cuda, CudaBuffer, grid, groups};
 use crate::{Result, Storage};
@@ -10,6 +12,13 @@ pub(crate) const KERNELS: &[&str] =
 /// Chunks that rows are summed in, at most; no chunk is shorter than [`SHORTEST`].
 const CHUNKS: usize = 128;
 const SHORTEST: usize = 16;
+
+/// Groups for `rows` rows. Threads keep their share of a row in registers, of which a block of 1024 has too few for each: a row of
+/// whatever length is dealt to as many as one of this.
+fn row_groups(rows: usize, cols: usize) -> LaunchConfig {
+    const LONGEST: usize = 8192;
+    groups(rows, cols.min(LONGEST))
+}
 
 impl LayerNormKernels for Cuda {
     fn layer_norm(
@@ -100,7 +109,7 @@ impl Cuda {
             let arguments = (out, sum, x.slice(), y, gamma.slice(), beta.slice(), sizes.0, sizes.1, sizes.2);
             // SAFETY: layer_norm(out, sum, x, y, gamma, beta, rows, cols, eps) reads and writes `rows` rows of `cols` elements,
             // as many as x, y, `sum` and `out` have, and reads `cols` of gamma and beta
-            unsafe { self.launch("layer_norm", groups(rows, cols), arguments) }
+            unsafe { self.launch("layer_norm", row_groups(rows, cols), arguments) }
         })
     }
 
@@ -123,7 +132,7 @@ impl Cuda {
             // SAFETY: layer_norm_back(dx, kept, x, gamma, grad, before, rows, cols, eps) reads and writes `rows` rows of `cols`
             // elements, as many as dx, x, grad and what was before have, reads `cols` of gamma, and writes two a row to `kept`
             // if there is one
-            unsafe { self.launch("layer_norm_back", groups(rows, cols), arguments) }
+            unsafe { self.launch("layer_norm_back", row_groups(rows, cols), arguments) }
         })
     }
 }

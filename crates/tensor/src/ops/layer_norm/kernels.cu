@@ -39,7 +39,7 @@ template <class T, class F> __device__ RowShare<T, F> row_share(unsigned cols, F
 }
 
 // Of x, or, if there is a y, of x + y, which goes to `sum`.
-extern "C" __global__ void layer_norm(
+extern "C" __global__ void __launch_bounds__(256) layer_norm(
     float* out, float* sum, const float* x, const float* y, const float* gamma, const float* beta, unsigned rows,
     unsigned cols, float eps) {
     unsigned row = group();
@@ -57,7 +57,7 @@ extern "C" __global__ void layer_norm(
 
 // The derivative by x, added to what was before, if anything, and each row's mean and 1 / sqrt(variance + eps) for those by gamma and
 // beta, if they are asked for.
-extern "C" __global__ void layer_norm_back(
+extern "C" __global__ void __launch_bounds__(256) layer_norm_back(
     float* dx, float2* kept, const float* x, const float* gamma, const float* grad, const float* before,
     unsigned rows, unsigned cols, float eps) {
     unsigned row = group();
