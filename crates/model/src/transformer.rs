@@ -56,7 +56,7 @@ pub struct PlasticTransformer<B: Backend> {
     /// R, of the internal loss, for the rules that need it.
     internal_proj: Option<Tensor<B>>,
     plasticity: Plasticity<B>,
-    /// η0, learned or not.
+    /// No update's rate is above it: η0, learned or not, or 1 where fast weights are bounded.
     largest_eta: f64,
     /// Whether an outer gradient will be asked for: the parameters are on a tape.
     training: bool,

@@ -27,6 +27,9 @@ const LEAST_RATE: f64 = 1e-30;
 /// `‖F‖ ≤ b max|α|`. n' is no walk over F, and has derivatives of every order. The scaled update is again an update,
 /// `F ← (1 − η') F + η' α ∘ (p' ⊗ q)` with `η' = η + (1 − η)(1 − s)` and `p' = p · s η / η'`, which is what comes back.
 ///
+/// η' comes near to 1 where a change is far above the bound, and fast weights that are kept in place are brought back by a
+/// division by 1 − η': those that are bounded and have a way back are of the [plain](crate::FastWeights::plain) kind.
+///
 /// `gathered` is N `[B]`, `None` for 0; it becomes n. `log_bound` is `[1]`, η `[B]`.
 ///
 /// # Errors

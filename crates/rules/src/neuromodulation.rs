@@ -10,7 +10,7 @@ use crate::{RankOne, Result, RuleError};
 /// Added to the squared norm of a change, so that its root has a derivative at zero, and to that root.
 const NORM_FLOOR: f64 = 1e-8;
 
-/// What the norm of a step's changes is, from which the rate is turned down.
+/// Which norm of a step's changes is held against `max_norm` to turn the rate down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClipMode {
@@ -56,7 +56,7 @@ pub struct Modulation<B: Backend> {
 }
 
 impl<B: Backend> Modulation<B> {
-    /// The mean over layers; the first where all share one. A plain value where it is computed.
+    /// The mean over layers, without a history on the tape; the first layer's as it is where all share one.
     ///
     /// # Errors
     /// Device errors.

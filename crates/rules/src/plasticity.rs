@@ -104,14 +104,18 @@ impl<B: Backend> Plasticity<B> {
         if self.credit == Credit::Detached {
             let layers: Vec<Plastic<B>> = layers.into_iter().map(Plastic::detach).collect();
             let traces: Vec<LayerTrace<B>> = traces.iter().map(LayerTrace::detach).collect();
-            return self.apply(step, &g.detach(), &layers.iter().collect::<Vec<_>>(), &traces, fast);
+            return self.apply(&g.detach(), &layers.iter().collect::<Vec<_>>(), &traces, fast);
         }
-        self.apply(step, g, &layers, traces, fast)
+        let modulation = self.apply(g, &layers, traces, fast)?;
+        if self.credit.cuts_after(step) {
+            // whether they changed in this step or not
+            fast.iter_mut().try_for_each(FastWeights::detach)?;
+        }
+        Ok(modulation)
     }
 
     fn apply(
         &self,
-        step: usize,
         g: &Tensor<B>,
         layers: &[&Plastic<B>],
         traces: &[LayerTrace<B>],
@@ -156,9 +160,6 @@ impl<B: Backend> Plasticity<B> {
                 }
                 None => fast.update(eta, &layer.alpha, &layer.beta, change)?,
             }
-            if self.credit.cuts_after(step) {
-                fast.detach()?;
-            }
         }
         let shared = !per_layer && self.neuromodulation.clip != ClipMode::PerLayer;
         Modulation::mean(&modulations, shared)
@@ -167,10 +168,64 @@ impl<B: Backend> Plasticity<B> {
 
 #[cfg(test)]
 mod tests {
-    use plastica_tensor::Cpu;
+    use plastica_tensor::{Cpu, Element, GradMode, Tape, grad};
 
     use super::*;
-    use crate::{Rule, RuleError};
+    use crate::{RankOne, Rule, RuleError};
+
+    /// Hebbian at the first of its steps, and nothing after.
+    struct Once(std::sync::atomic::AtomicBool);
+
+    impl<B: Backend> PlasticityRule<B> for Once {
+        fn name(&self) -> &'static str {
+            "once"
+        }
+
+        fn change(&self, site: &mut PlasticSite<'_, B>) -> Result<Option<RankOne<B>>> {
+            let first = self.0.swap(false, std::sync::atomic::Ordering::Relaxed);
+            // a place beyond the next is one like any other
+            site.memory.keep(1, site.trace.output.clone());
+            assert!(site.memory.recall(0, &site.trace.input)?.to_vec()?.iter().all(|&x| x.wide() == 0.0));
+            Ok(first.then(|| RankOne { p: site.trace.output.clone(), q: site.trace.input.clone() }))
+        }
+    }
+
+    /// The edge of a window cuts a layer that did not change in that step as well, with what its rule keeps.
+    #[test]
+    fn credit_is_cut_at_a_windows_edge_whether_anything_changed_there_or_not() {
+        let cpu = Cpu::<f64>::new();
+        for (credit, reaches) in [("full", true), ("truncated(2)", false)] {
+            let tape = Tape::new();
+            let leaf = |values: &[f64], shape: &[usize]| {
+                let shape = plastica_tensor::Shape::new(shape).unwrap();
+                tape.leaf(&plastica_tensor::Array::from_vec(&cpu, values.to_vec(), shape).unwrap())
+            };
+            let layer = PlasticLinear {
+                weight: leaf(&[0.5, -1.0, 2.0, 1.0], &[2, 2]),
+                bias: leaf(&[0.1, 0.2], &[2]),
+                plastic: Plastic::new(leaf(&[1.0; 4], &[2, 2]), leaf(&[1.0; 2], &[2])),
+            };
+            let x = leaf(&[1.0, 2.0], &[1, 2]);
+            let plasticity = Plasticity {
+                rule: Box::new(Once(true.into())),
+                neuromodulation: Neuromodulation::default(),
+                eta0: None,
+                credit: credit.parse().unwrap(),
+            };
+            let mut fast = [FastWeights::zero()];
+            for step in 0..2 {
+                let output = layer.forward(&x, &fast[0]).unwrap();
+                let trace = LayerTrace { input: x.clone(), output, internal_gradient: None };
+                let g = Tensor::zeros(&cpu, [1]).unwrap();
+                plasticity.update(step, &g, [&layer.plastic], &[trace], &mut fast).unwrap();
+            }
+            let kept = fast[0].memory.recall(1, &x).unwrap();
+            assert_eq!(kept.is_tracked(), reaches, "{credit}");
+            let loss = layer.forward(&x.detach(), &fast[0]).unwrap().sum().unwrap();
+            let by_alpha = grad(&loss, &[&layer.plastic.alpha], GradMode::Plain).unwrap();
+            assert_eq!(by_alpha[0].is_some(), reaches, "{credit}");
+        }
+    }
 
     #[test]
     fn layers_traces_and_fast_weights_must_be_equally_many() {

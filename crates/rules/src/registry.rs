@@ -80,6 +80,9 @@ pub fn register<R: OwnRule>(rule: R) -> Result<Rule> {
     if Rule::ALL.iter().any(|rule| rule.name() == name) {
         return refuse("a rule of plastica-rules has that name");
     }
+    if name == "prototypical" {
+        return refuse("it must not be prototypical, which records call a network without a rule");
+    }
     check_parameters(name, &rule)?;
     let mut rules = RULES.write().unwrap_or_else(PoisonError::into_inner);
     match rules.get(name) {
@@ -189,6 +192,8 @@ mod tests {
         check(Named::<0>("", "a"), &format!("a rule can't be named '': {letters}"));
         check(Named::<0>("My rule", "a"), &format!("a rule can't be named 'My rule': {letters}"));
         check(Named::<0>("oja", "a"), "a rule can't be named 'oja': a rule of plastica-rules has that name");
+        let method = "it must not be prototypical, which records call a network without a rule";
+        check(Named::<0>("prototypical", "a"), &format!("a rule can't be named 'prototypical': {method}"));
         register(Named::<0>("twice", "a")).unwrap();
         check(
             Named::<1>("twice", "a"),

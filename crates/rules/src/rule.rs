@@ -76,7 +76,7 @@ impl RuleParameter {
 /// What a rule keeps of a layer from step to step: tensors by place, from 0, each `[B, ..]`. It starts empty with every
 /// sequence, and the credit cuts it where it cuts the fast weights.
 #[derive(Debug, Clone)]
-pub struct RuleMemory<B: Backend>(Vec<Tensor<B>>);
+pub struct RuleMemory<B: Backend>(Vec<Option<Tensor<B>>>);
 
 impl<B: Backend> Default for RuleMemory<B> {
     fn default() -> Self {
@@ -91,22 +91,22 @@ impl<B: Backend> RuleMemory<B> {
     /// Device errors.
     pub fn recall(&self, place: usize, like: &Tensor<B>) -> Result<Tensor<B>> {
         match self.0.get(place) {
-            Some(kept) => Ok(kept.clone()),
-            None => Ok(Tensor::zeros(like.backend(), like.shape())?),
+            Some(Some(kept)) => Ok(kept.clone()),
+            _ => Ok(Tensor::zeros(like.backend(), like.shape())?),
         }
     }
 
-    /// Keeps `value` at `place`, which is one that something is kept at, or the next.
+    /// Keeps `value` at `place`, whatever was there.
     pub fn keep(&mut self, place: usize, value: Tensor<B>) {
-        match self.0.get_mut(place) {
-            Some(kept) => *kept = value,
-            None => self.0.push(value),
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
         }
+        self.0[place] = Some(value);
     }
 
     /// Cuts it from what it was made of.
     pub(crate) fn detach(&mut self) {
-        self.0.iter_mut().for_each(|kept| *kept = kept.detach());
+        self.0.iter_mut().flatten().for_each(|kept| *kept = kept.detach());
     }
 }
 

@@ -118,6 +118,8 @@ impl<B: Backend> PlasticTransformer<B> {
             return Err(ModelError::SurplusParameter { name: name.to_owned() });
         }
         let largest_eta = match &eta0 {
+            // what a bound makes of a rate may be anything below 1
+            _ if bounded => 1.0,
             Some(eta0) => eta0.item()?.wide(),
             None => config.eta0,
         };

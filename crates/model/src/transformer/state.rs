@@ -38,7 +38,7 @@ impl<B: Backend> PlasticState<B> {
     }
 
     /// The fast weights, in the order of
-    /// [`plastic_layer_names`](crate::ModelConfig::plastic_layer_names): fc1 and fc2 of block 0, then of block 1, and so on.
+    /// [`plastic_layer_names`](crate::ModelConfig::plastic_layer_names): those of block 0, then of block 1, and so on.
     pub fn fast_weights(&self) -> &[FastWeights<B>] {
         &self.fast
     }

@@ -4,7 +4,9 @@
 //! the sequence with the fast weights put back, or all of the state, wherever the credit cuts, to what they were for the
 //! unmoved parameters. What is left is an ordinary function of the parameters.
 
-use plastica_model::{ModelConfig, Parameters, PlasticState, PlasticTransformer, Positions, SequenceModel};
+use plastica_model::{
+    FastNorm, ModelConfig, Parameters, PlasticState, PlasticTransformer, Positions, SequenceModel,
+};
 use plastica_rules::{Credit, Rule};
 use plastica_tensor::{Array, Cpu, GradMode, Tape, Tensor, grad};
 
@@ -250,6 +252,26 @@ fn every_option_of_the_gradient_rule() {
 #[test]
 fn every_option_of_a_rule_that_reads_its_fast_weights() {
     check_options(Rule::Oja, 5.0);
+}
+
+/// A bound far below what a step would write makes rates that are almost 1, and in the end are 1 as far as f64 can say.
+#[test]
+fn a_bound_however_low() {
+    for (log_bound, credits) in [(-8.0, &["full", "truncated(2)"][..]), (-45.0, &[])] {
+        let config =
+            ModelConfig { fast_norm: FastNorm::Bound, max_norm: 1e30, eta0: 0.5, ..tiny(Rule::Hebbian) };
+        let mut trial = Trial::new(config, 1, 4);
+        let bounds: Vec<usize> = (0..trial.parameters.names().len())
+            .filter(|&i| trial.parameters.names()[i].ends_with(".log_bound"))
+            .collect();
+        assert!(!bounds.is_empty(), "{:?}", trial.parameters.names());
+        for i in bounds {
+            trial.parameters.arrays_mut()[i] = Array::from_vec(&F64::new(), vec![log_bound], [1]).unwrap();
+        }
+        check(&trial, credits);
+        let gradients = trial.gradient(Credit::Full);
+        assert!(gradients.iter().flatten().flatten().all(|g| g.is_finite()), "{gradients:?}");
+    }
 }
 
 #[test]
