@@ -258,6 +258,10 @@ mod tests {
         );
         check(&["model.max_positions=0"], "model.max_positions = 0 won't do");
         check(
+            &["model.positions=learned", "model.max_positions=30"],
+            "model.max_positions is 30; it must be at least 31, the steps of an episode of copying",
+        );
+        check(
             &["model.positions=rotary", "model.num_heads=128"],
             "model.positions = rotary won't do: rotary",
         );

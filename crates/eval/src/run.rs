@@ -1,6 +1,6 @@
 //! A whole run in one value: the model, the task and the training.
 
-use plastica_model::{EncoderConfig, ModelConfig, ModelKind};
+use plastica_model::{EncoderConfig, ModelConfig, ModelKind, Positions};
 use plastica_tasks::{EpisodeSource, TaskConfig, TaskWidths};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -128,6 +128,12 @@ impl RunConfig {
         if ours != theirs {
             let expected = format!("{}, as the images of {}", image(theirs), self.task.name());
             return Err(EvalError::Config { field: "model.encoder.image", value: image(ours), expected });
+        }
+        if self.model.positions == Positions::Learned && widths.steps > self.model.max_positions {
+            let expected =
+                format!("at least {}, the steps of an episode of {}", widths.steps, self.task.name());
+            let value = self.model.max_positions.to_string();
+            return Err(EvalError::Config { field: "model.max_positions", value, expected });
         }
         let widths = [
             ("model.input_dim", self.model.input_dim, self.embedding_dim() + widths.input),

@@ -34,7 +34,7 @@ pub enum TaskConfig {
     CifarFs(FewShot),
 }
 
-/// The widths of a task's episodes, which a model has to fit.
+/// The widths and the length of a task's episodes, which a model has to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskWidths {
     /// Inputs a step, beside its image.
@@ -43,13 +43,16 @@ pub struct TaskWidths {
     pub output: usize,
     /// Channels, height and width of a step's image, where it shows one.
     pub image: Option<[usize; 3]>,
+    /// Steps of an episode, at most.
+    pub steps: usize,
 }
 
 impl TaskWidths {
     /// Those of a source of episodes.
     #[must_use]
     pub fn of(source: &dyn EpisodeSource) -> Self {
-        Self { input: source.input_width(), output: source.output_width(), image: source.image_shape() }
+        let (input, output) = (source.input_width(), source.output_width());
+        Self { input, output, image: source.image_shape(), steps: source.steps() }
     }
 }
 
@@ -148,7 +151,8 @@ impl TaskConfig {
         if let TaskConfig::Omniglot(task) | TaskConfig::CifarFs(task) = self {
             task.validate(self.name())?;
             let image = Some(task.image_shape());
-            return Ok(TaskWidths { input: task.ways + 1, output: task.ways, image });
+            let steps = task.layout().steps();
+            return Ok(TaskWidths { input: task.ways + 1, output: task.ways, image, steps });
         }
         Ok(TaskWidths::of(self.build()?.as_ref()))
     }

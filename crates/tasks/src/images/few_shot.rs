@@ -184,7 +184,7 @@ impl FewShot {
         [self.data.channels(), self.image_size, self.image_size]
     }
 
-    pub(super) fn layout(&self) -> EpisodeLayout {
+    pub(crate) fn layout(&self) -> EpisodeLayout {
         let Self { ways, shots, queries, .. } = *self;
         EpisodeLayout { ways, support: ways * shots, queries: ways * queries }
     }
