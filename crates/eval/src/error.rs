@@ -148,6 +148,19 @@ pub enum EvalError {
         /// The layer and the step of the sequence, where there are fast weights.
         at: Option<Box<Whereabouts>>,
     },
+    /// A model whose loss on held-out episodes is no finite number.
+    #[error(
+        "diverged in evaluation: the loss of a batch is {loss}, fast-weight norm² {plastic_norm:.4e}{}",
+        at.as_ref().map(|at| format!("; {at}")).unwrap_or_default()
+    )]
+    EvaluationDiverged {
+        /// The loss of the batch, a mean over episodes and steps.
+        loss: f64,
+        /// Largest `Σ ‖F‖²` of the batch's episodes.
+        plastic_norm: f64,
+        /// The layer and the step of the sequence, where there are fast weights.
+        at: Option<Box<Whereabouts>>,
+    },
     /// A folder for results that cannot be made or written.
     #[error("output folder {}: it can't be written", path.display())]
     Folder {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::objective::argmax;
 use crate::shard::{breadth, in_shards, shard_size};
 use crate::trainer::{Traced, measure_plasticity, read, summarise};
-use crate::{EvalError, Objective, SequenceObjective, StepTrace, Tally};
+use crate::{EvalError, Objective, SequenceObjective, StepTrace, Tally, Whereabouts};
 
 /// Episodes that an evaluation holds in memory at once.
 const EVALUATION_BATCH: usize = 64;
@@ -28,7 +28,7 @@ pub struct Evaluation {
 /// Evaluates parameters on `episodes` fresh episodes, without dropout.
 ///
 /// # Errors
-/// When the parameters are not the configured model's.
+/// When the parameters are not the configured model's, and [`EvalError::EvaluationDiverged`] when the loss is no finite number.
 pub fn evaluate<B: Backend>(
     config: &ModelConfig,
     parameters: &Parameters<B>,
@@ -75,6 +75,13 @@ impl Evaluating {
         let size = shard_size(&batch, batch.steps, breadth(parameters));
         let shards =
             in_shards(&batch, size, |shard, _| evaluate_shard(config, parameters, objective, &shard))?;
+        let mut here = Tally::default();
+        for (measured, _) in &shards {
+            here.merge(measured);
+        }
+        if !here.mean("loss").is_finite() {
+            return Err(diverged(config, parameters, &batch, &here)?);
+        }
         for (measured, traced) in shards {
             self.tally.merge(&measured);
             if let Some(traced) = traced {
@@ -91,6 +98,19 @@ impl Evaluating {
         }
         Evaluation { metrics: summarise(&self.tally), trace: self.trace }
     }
+}
+
+/// Says where a batch's evaluation left the numbers.
+fn diverged<B: Backend>(
+    config: &ModelConfig,
+    parameters: &Parameters<B>,
+    batch: &EpisodeBatch,
+    tally: &Tally,
+) -> Result<EvalError, EvalError> {
+    let without_dropout = ModelConfig { dropout: 0.0, ..config.clone() };
+    let at = Whereabouts::locate(&without_dropout, parameters, batch, &vec![0; batch.batch])?;
+    let (loss, plastic_norm) = (tally.mean("loss"), tally.largest("plastic_norm"));
+    Ok(EvalError::EvaluationDiverged { loss, plastic_norm, at: at.map(Box::new) })
 }
 
 fn evaluate_shard<B: Backend>(

@@ -10,6 +10,7 @@
 //!     metrics: [("loss".to_owned(), loss)].into(),
 //!     runs: 3,
 //!     failures: Vec::new(),
+//!     empty_answer: Some(11.0 / 16.0),
 //! };
 //! println!("{}", comparison_table("copying", &[row]));
 //!

@@ -98,7 +98,7 @@ pub(crate) fn split_arm(name: &str) -> (&str, &str) {
 }
 
 /// The records of a study of several credits, each under its rule and credit as one name, so that they stand beside each
-/// other as rules do. Rule none has nothing that credit could train, and stays as it is.
+/// other as rules do. Rule none has no fast weights for credit to train, ran once, and stays as it is.
 pub(crate) fn arms(records: &[RunRecord]) -> Vec<RunRecord> {
     let mut credits: Vec<&str> = Vec::new();
     for record in records.iter().filter(|r| has_credit(r)) {

@@ -204,7 +204,7 @@ impl Session<'_> {
             }
             match trainer.advance(&mut |episodes| self.episodes(run, episodes)) {
                 Ok(_) => {}
-                Err(diverged @ EvalError::Diverged { .. }) => {
+                Err(diverged @ (EvalError::Diverged { .. } | EvalError::EvaluationDiverged { .. })) => {
                     status = RunStatus::Failed { reason: diverged.to_string() };
                     break;
                 }

@@ -69,7 +69,8 @@ pub struct Study {
     /// Plasticity rules.
     pub rules: Vec<Rule>,
     /// What the outer gradient sees of the fast weights, each with runs of its own; the published ones are detached.
-    /// Rule none has no fast weights, and runs once.
+    /// Rule none has no fast weights, and runs once: under the first of them that cuts no attention, if there is one, so that
+    /// nothing is held against a rule none that was cut.
     pub credits: Vec<Credit>,
     /// Runs of each task and rule: the published seeds first, and on from the last.
     pub seeds: usize,
@@ -95,16 +96,18 @@ impl Study {
             let expected = "at least 1".to_owned();
             return Err(EvalError::Config { field: "seeds", value: "0".into(), expected });
         }
+        let uncut = self.credits.iter().position(|credit| credit.window().is_none()).unwrap_or(0);
+        let once = &self.credits[uncut..self.credits.len().min(uncut + 1)];
         let mut runs = Vec::new();
         for task in &self.tasks {
             for &rule in &self.rules {
-                let several = if rule == Rule::None { 1 } else { self.credits.len() };
-                for &credit in self.credits.iter().take(several) {
+                let credits = if rule == Rule::None { once } else { &self.credits };
+                for &credit in credits {
                     self.plan_rule(task, rule, credit, ModelKind::Plastic, &mut runs)?;
                 }
             }
             if TaskConfig::from_name(task)?.data().is_some() {
-                for &credit in self.credits.iter().take(1) {
+                for &credit in once {
                     self.plan_rule(task, Rule::None, credit, ModelKind::Prototypical, &mut runs)?;
                 }
             }
@@ -143,6 +146,7 @@ impl Study {
             config.training.epochs = 1;
             config.training.dataset_size = 3;
             config.training.schedule = Schedule::default();
+            config.training.plateau = None;
             config.training.eval_episodes = config.training.eval_episodes.map(|_| 3);
         }
         config.validate()?;
@@ -272,6 +276,35 @@ mod tests {
         };
         assert!(
             plan.iter().all(|run| budget(run) == budget(&plan[0]) && run.config.training.plateau.is_some())
+        );
+    }
+
+    /// A rule none whose attention was cut would be held against arms whose attention was not.
+    #[test]
+    fn rule_none_runs_once_and_uncut_if_any_arm_is() {
+        let window = "windowed(8)".parse().unwrap();
+        for (credits, expected) in [
+            (vec![window, Credit::Full], Credit::Full),
+            (vec![Credit::Detached, window], Credit::Detached),
+            (vec![window], window),
+        ] {
+            let plan = Study { protocol: Protocol::Converged, credits, ..study(1) }.plan().unwrap();
+            let none: Vec<Credit> = plan
+                .iter()
+                .filter(|run| run.config.model.rule == Rule::None && run.name.starts_with("copying"))
+                .map(|run| run.config.training.credit)
+                .collect();
+            assert_eq!(none, [expected]);
+        }
+    }
+
+    /// One epoch has no room for a plateau.
+    #[test]
+    fn the_smoke_protocol_takes_a_preset() {
+        let plan =
+            Study { protocol: Protocol::Smoke, preset: Some(Preset::Converged), ..study(1) }.plan().unwrap();
+        assert!(
+            plan.iter().all(|run| run.config.training.plateau.is_none() && run.config.training.epochs == 1)
         );
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use plastica_tasks::{EpisodeSource, Phase, TaskConfig};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{EvalError, RunRecord, RunStatus, Summary, difference_in_standard_errors, published, split_arm};
@@ -133,6 +134,8 @@ pub struct RuleRow {
     pub runs: usize,
     /// Why runs failed, one reason a failed run.
     pub failures: Vec<String>,
+    /// What an empty answer scores as copying's `recall_accuracy`, where that is the task and its setting is known.
+    pub empty_answer: Option<f64>,
 }
 
 impl RuleRow {
@@ -171,8 +174,19 @@ impl RuleRow {
             .into_iter()
             .map(|(name, values)| Ok((name.to_owned(), Summary::of(&values)?)))
             .collect::<Result<_, EvalError>>()?;
-        Ok(Self { rule: first.rule.clone(), metrics, runs: records.len(), failures })
+        let empty_answer = empty_answer(first);
+        Ok(Self { rule: first.rule.clone(), metrics, runs: records.len(), failures, empty_answer })
     }
+}
+
+/// The share of blanks among the steps that copying's `recall_accuracy` scores.
+fn empty_answer(record: &RunRecord) -> Option<f64> {
+    let task: TaskConfig = serde_json::from_value(record.config.get("task")?.clone()).ok()?;
+    let TaskConfig::Copying(copying) = task else { return None };
+    let phases = copying.build().ok()?.phases();
+    let scored = &phases[phases.len() / 2..];
+    let blanks = scored.iter().filter(|&&phase| phase != Phase::Recall).count();
+    Some(blanks as f64 / scored.len() as f64)
 }
 
 fn same_experiment(first: &RunRecord, other: &RunRecord) -> Result<(), EvalError> {
@@ -257,13 +271,16 @@ fn metric_row(task: &str, row: &RuleRow, metric: &str) -> Vec<String> {
         difference_in_standard_errors(ours, theirs.mean, theirs.sd, count)
     });
     // The published definition flatters: whoever reads the number has to see that.
-    let label = match (task, metric) {
-        ("copying", "recall_accuracy") => "recall_accuracy (blanks included: chance 0.69)",
-        _ => metric,
+    let label = match (task, metric, row.empty_answer) {
+        ("copying", "recall_accuracy", Some(chance)) => {
+            format!("recall_accuracy (blanks included: chance {chance:.2})")
+        }
+        ("copying", "recall_accuracy", None) => "recall_accuracy (blanks included)".to_owned(),
+        _ => metric.to_owned(),
     };
     vec![
         row.rule.clone(),
-        label.to_owned(),
+        label,
         ours.map_or_else(absent, |s| plus_minus(s.mean, s.population_sd, s.count)),
         theirs.map_or_else(absent, |(m, count)| plus_minus(m.mean, m.sd, count)),
         difference.map_or_else(absent, signed),
@@ -308,7 +325,7 @@ mod tests {
         let metrics =
             metrics.iter().map(|&(name, values)| (name.to_owned(), Summary::of(values).unwrap())).collect();
         let failures = failures.iter().map(|&reason| reason.to_owned()).collect();
-        RuleRow { rule: rule.to_owned(), metrics, runs, failures }
+        RuleRow { rule: rule.to_owned(), metrics, runs, failures, empty_answer: Some(0.6875) }
     }
 
     fn record(seed: u64, metrics: &[(&str, f64)], status: RunStatus) -> RunRecord {
@@ -444,7 +461,22 @@ copying: mean ± population standard deviation
             4,
             &["seed 2: out of memory", "seed 3: final loss is NaN"],
         );
-        assert_eq!(RuleRow::from_records(&records).unwrap(), want);
+        assert_eq!(RuleRow::from_records(&records).unwrap(), RuleRow { empty_answer: None, ..want });
+    }
+
+    #[test]
+    fn an_empty_answer_scores_what_the_setting_makes_of_it() {
+        for (delay, expected) in [(20, 11.0 / 16.0), (100, 51.0 / 56.0)] {
+            let task = json!({ "name": "copying", "seq_length": 5, "delay": delay, "vocab_size": 10 });
+            let of = RunRecord {
+                config: json!({ "task": task }),
+                ..record(1, &[("loss", 1.0)], RunStatus::Finished)
+            };
+            let row = RuleRow::from_records(&[of]).unwrap();
+            assert_eq!(row.empty_answer, Some(expected));
+            let table = comparison_table("copying", &[row]).to_string();
+            assert!(table.contains(&format!("blanks included: chance {expected:.2})")), "{table}");
+        }
     }
 
     #[test]

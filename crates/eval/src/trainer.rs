@@ -160,7 +160,8 @@ impl<B: Backend> Trainer<B> {
     /// evaluation alike.
     ///
     /// # Errors
-    /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
+    /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite, [`EvalError::EvaluationDiverged`] when the loss
+    /// of the evaluation is not.
     pub fn epoch_step(
         &mut self,
         advanced: &mut dyn FnMut(usize),
@@ -176,7 +177,7 @@ impl<B: Backend> Trainer<B> {
     /// epoch when that was the end of it. A [`snapshot`](Self::snapshot) can be taken before and after.
     ///
     /// # Errors
-    /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
+    /// Those of [`epoch_step`](Self::epoch_step).
     pub fn advance(
         &mut self,
         advanced: &mut dyn FnMut(usize),

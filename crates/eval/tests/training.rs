@@ -342,6 +342,34 @@ fn divergence_names_the_step_the_parameter_and_the_norm() {
     }
 }
 
+/// So does an evaluation, whatever made its parameters what they are.
+#[test]
+fn divergence_in_evaluation_names_the_layer_the_step_and_the_norm() {
+    for rule in [Rule::None, Rule::Hebbian] {
+        let config = config(rule, COPYING, 8);
+        let source = config.task.build().unwrap();
+        let mut parameters =
+            Parameters::init(&config.model, &Cpu::<f32>::new(), &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        let changed =
+            parameters.names().iter().position(|name| name == "blocks.0.feed_forward.fc2.weight").unwrap();
+        let shape = parameters.arrays()[changed].shape();
+        parameters.arrays_mut()[changed] =
+            Array::from_vec(&Cpu::new(), vec![1e30; shape.len()], shape).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let error =
+            evaluate(&config.model, &parameters, source.as_ref(), &mut rng, 3, &mut |_| ()).unwrap_err();
+        let EvalError::EvaluationDiverged { loss, at, .. } = &error else {
+            panic!("{rule}: another error: {error}")
+        };
+        assert!(!loss.is_finite(), "{loss}");
+        assert!(error.to_string().starts_with("diverged in evaluation: the loss of a batch is"), "{error}");
+        match at {
+            None => assert_eq!(rule, Rule::None),
+            Some(at) => assert_eq!((at.layer.as_str(), at.step, at.in_reading()), ("blocks.0.fc2", 1, true)),
+        }
+    }
+}
+
 #[test]
 fn a_step_that_diverges_changes_no_parameter() {
     let mut config = config(Rule::Hebbian, COPYING, 8);

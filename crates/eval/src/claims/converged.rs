@@ -44,7 +44,7 @@ fn training_pays(records: &[RunRecord]) -> Claim {
     Claim {
         name: "training-plasticity-pays",
         statement: "Plasticity that the task trains is better than plasticity that it leaves as it began.",
-        measure: "The task’s headline figure at the end, under full or truncated credit less detached, over runs of the \
+        measure: "The task’s headline figure at the end, under a credit that reaches the fast weights less detached, over runs of the \
                   same seeds.",
         findings,
     }

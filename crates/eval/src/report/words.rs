@@ -23,8 +23,9 @@ pub(super) fn caveats(protocol: &str, credit: &str, tasks: &[&str]) -> Vec<Strin
     }
     if tasks.contains(&"copying") {
         said.push(
-            "Copying’s published recall_accuracy scores the second half of the sequence, blanks included: an empty \
-             answer has 0.69. recall_accuracy_strict scores the answer alone; a guess has 0.125."
+            "Copying’s published recall_accuracy scores the second half of the sequence, blanks included: in the \
+             published setting an empty answer has 0.69. recall_accuracy_strict scores the answer alone; a guess has \
+             0.125 there."
                 .to_owned(),
         );
     }
