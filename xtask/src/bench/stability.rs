@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use plastica_eval::{Column, EvalError, Preset, RunConfig, Table, Tally, Trainer, evaluate, format_number};
 use plastica_rules::{Credit, Rule};
@@ -37,7 +37,7 @@ Examples:
   cargo xtask bench stability --layers 8 --steps 31 --batch 1 --updates 10000 --credit detached
   cargo xtask bench stability --rule hebbian --layers 2 --steps 1024 --credit 'truncated(32)' --updates 20")]
 pub struct Arguments {
-    /// A plasticity rule, more than once for several; by default hebbian and gradient.
+    /// A plasticity rule, more than once for several; by default hebbian, oja and gradient.
     #[arg(long, value_name = "R")]
     rule: Vec<Rule>,
     /// What the outer gradient sees of the fast weights, more than once for several; by default full and truncated(32).
@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, quiet: bool) -> Outcome {
 
 impl Arguments {
     fn places(&self) -> Vec<Place> {
-        let rules = or_default(&self.rule, &[Rule::Hebbian, Rule::Gradient]);
+        let rules = or_default(&self.rule, &[Rule::Hebbian, Rule::Oja, Rule::Gradient]);
         let window = std::num::NonZeroUsize::new(32).map_or(Credit::Full, Credit::Truncated);
         let credits = or_default(&self.credit, &[Credit::Full, window]);
         let (layers, steps) = (or_default(&self.layers, &[2, 4, 8]), or_default(&self.steps, &[31, 1024]));
@@ -137,8 +137,22 @@ impl Arguments {
             format!("model.num_layers={}", place.layers),
             format!("task.delay={}", place.steps - STEPS_BESIDE_DELAY),
         ];
+        let own = config::load("copying", place.rule, self.preset, None, &settings)?;
         settings.extend(self.settings.iter().cloned());
-        config::load("copying", place.rule, self.preset, None, &settings)
+        let config = config::load("copying", place.rule, self.preset, None, &settings)?;
+        let point = |config: &RunConfig| {
+            let (model, training) = (&config.model, &config.training);
+            Ok::<_, anyhow::Error>((
+                (config.task.name(), config.task.build_with(DataFolder::shared(), Usage::Test)?.steps()),
+                (model.rule, model.num_layers, training.credit, training.batch_size),
+            ))
+        };
+        if point(&config)? != point(&own)? {
+            bail!(
+                "task, rule, credit, layers, steps and batch are set by options of their own, not by --set"
+            );
+        }
+        Ok(config)
     }
 
     /// A point in a process of its own.
@@ -187,25 +201,19 @@ impl Arguments {
                 Err(error) => return Err(error.into()),
             }
         }
-        let evaluation = match diverged {
-            Some(_) => None,
-            None => {
-                let (model, parameters) = (&config.model, trainer.parameters());
-                Some(evaluate(
-                    model,
-                    parameters,
-                    source.as_ref(),
-                    &mut rng,
-                    config.training.batch_size,
-                    &mut |_| (),
-                )?)
+        let mut evaluation = None;
+        if diverged.is_none() {
+            let held_out = config.task.build_with(DataFolder::shared(), Usage::Test)?;
+            let (model, parameters) = (&config.model, trainer.parameters());
+            let episodes = config.training.batch_size;
+            match evaluate(model, parameters, held_out.as_ref(), &mut rng, episodes, &mut |_| ()) {
+                Ok(found) => evaluation = Some(found),
+                Err(error @ EvalError::EvaluationDiverged { .. }) => diverged = Some(error.to_string()),
+                Err(error) => return Err(error.into()),
             }
-        };
+        }
         let metric = |name: &str| evaluation.as_ref().and_then(|e| e.metrics.get(name).copied());
         let (eval_loss, eval_norm) = (metric("loss"), metric("plastic_norm_mean"));
-        if eval_loss.is_some_and(|loss| !loss.is_finite()) {
-            diverged = Some(format!("the loss of the evaluation is {}", eval_loss.unwrap_or(f64::NAN)));
-        }
         let tenth = losses.len().div_ceil(10);
         let mean =
             |losses: &[f64]| (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64);
@@ -220,7 +228,7 @@ impl Arguments {
             loss_first: mean(&losses[..tenth]),
             loss_last: mean(&losses[losses.len() - tenth..]),
             largest_norm: largest.is_finite().then_some(largest),
-            eval_loss: eval_loss.filter(|loss| loss.is_finite()),
+            eval_loss,
             eval_norm: eval_norm.filter(|norm| norm.is_finite()),
             peak_megabytes: memory::peak_bytes().map(|bytes| bytes as f64 / 1e6),
             seconds: begin.elapsed().as_secs_f64(),

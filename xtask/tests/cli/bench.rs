@@ -115,7 +115,7 @@ fn scaling_prints_points_and_laws() {
 
 #[test]
 fn helps_have_examples() {
-    for benchmark in ["throughput", "latency", "scaling"] {
+    for benchmark in ["throughput", "latency", "scaling", "stability"] {
         let help = help(benchmark);
         assert!(help.contains(&format!("\n  cargo xtask bench {benchmark} ")), "{help}");
     }
@@ -140,6 +140,16 @@ fn what_cannot_be_measured_is_refused() {
     refuses(&["scaling", "--only", "depth"], &["'depth'", "t, batch, width, layers"]);
     refuses(&["scaling", "--longest", "30"], &["--longest", "30 is not in 31..="]);
     refuses(&["scaling", "--steps", "none"], &["--steps", "'none'"]);
+    for setting in
+        ["model.num_layers=3", "task.delay=30", "training.batch_size=1", "training.credit=\"full\""]
+    {
+        let own = ["--rule", "oja", "--layers", "1", "--steps", "12", "--credit", "detached"];
+        refuses(
+            &[&["stability", "--set", setting][..], &own].concat(),
+            &["options of their own, not by --set"],
+        );
+    }
+    refuses(&["stability", "--steps", "10"], &["--steps", "10 is not in 11..="]);
     refuses(&["speed"], &["unrecognized subcommand 'speed'"]);
 }
 
@@ -153,7 +163,10 @@ fn stability_prints_what_its_help_says() {
     are_documented(&found, &help("stability"));
     let seen: Vec<(&str, u64)> =
         found.iter().map(|o| (o["rule"].as_str().unwrap(), o["layers"].as_u64().unwrap())).collect();
-    assert_eq!(seen, [("hebbian", 1), ("hebbian", 2), ("gradient", 1), ("gradient", 2)]);
+    assert_eq!(
+        seen,
+        [("hebbian", 1), ("hebbian", 2), ("oja", 1), ("oja", 2), ("gradient", 1), ("gradient", 2)]
+    );
     for one in &found {
         above_zero(one, &["loss_first", "loss_last", "largest_norm", "eval_loss", "eval_norm", "seconds"]);
         assert_eq!(
