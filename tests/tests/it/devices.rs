@@ -142,12 +142,25 @@ fn random_configurations_on_the_cpu() {
     check(&Cpu::<f32>::new());
 }
 
+/// The first device; `None`, with the reason on the screen, when there is none, and a test that has failed where the
+/// environment says that there is one (`PLASTICA_NEEDS_DEVICE`).
+#[cfg(feature = "cuda")]
+fn device() -> Option<plastica_tensor::Cuda> {
+    match plastica_tensor::Cuda::new(0) {
+        Ok(cuda) => Some(cuda),
+        Err(error) => {
+            assert!(std::env::var_os("PLASTICA_NEEDS_DEVICE").is_none(), "no device: {error}");
+            println!("skipped, for want of a device: {error}");
+            None
+        }
+    }
+}
+
 #[cfg(feature = "cuda")]
 #[test]
 fn random_configurations_on_cuda() {
-    match plastica_tensor::Cuda::new(0) {
-        Ok(cuda) => check(&cuda),
-        Err(error) => println!("skipped, for want of a device: {error}"),
+    if let Some(cuda) = device() {
+        check(&cuda);
     }
 }
 
@@ -155,10 +168,7 @@ fn random_configurations_on_cuda() {
 #[cfg(feature = "cuda")]
 #[test]
 fn every_recording_is_reproduced_on_cuda() {
-    let cuda = match plastica_tensor::Cuda::new(0) {
-        Ok(cuda) => cuda,
-        Err(error) => return println!("skipped, for want of a device: {error}"),
-    };
+    let Some(cuda) = device() else { return };
     for path in crate::recording::all() {
         let parity = plastica_eval::replay(&path, &cuda).unwrap();
         println!("{}: {parity:?}", path.display());

@@ -63,7 +63,7 @@ struct Device {
 }
 
 impl Cuda {
-    /// Opens the device of that number, as `nvidia-smi` counts them, from 0.
+    /// Opens the device of that number, as CUDA counts them, from 0 (`nvidia-smi` does with `CUDA_DEVICE_ORDER=PCI_BUS_ID`).
     ///
     /// Each call opens it anew, with a pool of memory of its own: clone the handle to share it.
     ///
@@ -74,11 +74,17 @@ impl Cuda {
         let failed = |message| TensorError::Device { device: format!("cuda:{ordinal}"), message };
         let by_driver = |error: DriverError| failed(describe("opening the device", error.0));
         let absent = |error: DriverError| {
-            failed(format!(
-                "the CUDA driver could not be started ({:?}); install NVIDIA's driver for the card, or compute \
-                 on the CPU",
-                error.0
-            ))
+            failed(match format!("{:?}", error.0) {
+                code if code == "CUDA_ERROR_NO_DEVICE" => {
+                    "there is no CUDA device in this machine, or none that this process may use \
+                     (CUDA_VISIBLE_DEVICES); compute on the CPU"
+                        .to_owned()
+                }
+                code => format!(
+                    "the CUDA driver could not be started ({code}); install NVIDIA's driver for the card, or \
+                     compute on the CPU"
+                ),
+            })
         };
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         libraries::load().map_err(failed)?;

@@ -32,7 +32,7 @@ extern "C" __global__ void adamw(const __grid_constant__ AdamWUpdates updates) {
 }
 
 // A sum of squares of each chunk, in double precision; a group of threads a chunk.
-extern "C" __global__ void sum_of_squares(double* out, const float* x, unsigned chunk, unsigned len) {
+extern "C" __global__ void __launch_bounds__(1024) sum_of_squares(double* out, const float* x, unsigned chunk, unsigned len) {
     unsigned first = group() * chunk, last = min(first + chunk, len);
     if (first >= len) return;
     double sum = 0.0;

@@ -17,7 +17,8 @@ const DERIVATIVE: f64 = 3e-5;
 /// Held by every test, and alone by the one that takes all of the device's memory.
 pub(crate) static MEMORY: RwLock<()> = RwLock::new(());
 
-/// The first device, and a hold on its memory; `None`, with the reason on the screen, when there is none.
+/// The first device, and a hold on its memory; `None`, with the reason on the screen, when there is none, and a test that has
+/// failed where the environment says that there is one (`PLASTICA_NEEDS_DEVICE`).
 pub(crate) fn device() -> Option<(Cuda, RwLockReadGuard<'static, ()>)> {
     Some((opened()?, MEMORY.read().unwrap_or_else(|poisoned| poisoned.into_inner())))
 }
@@ -27,6 +28,7 @@ pub(crate) fn opened() -> Option<Cuda> {
     match &*DEVICE {
         Ok(cuda) => Some(cuda.clone()),
         Err(error) => {
+            assert!(std::env::var_os("PLASTICA_NEEDS_DEVICE").is_none(), "no device: {error}");
             println!("skipped, for want of a device: {error}");
             None
         }

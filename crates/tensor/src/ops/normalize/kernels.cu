@@ -28,7 +28,7 @@ __device__ Moments moments_of(const float* x, const Groups& groups, unsigned g) 
     return {mean, combine(squares, Sum()) / (float)size};
 }
 
-extern "C" __global__ void moments(float* means, float* variances, const float* x, Groups groups) {
+extern "C" __global__ void __launch_bounds__(1024) moments(float* means, float* variances, const float* x, Groups groups) {
     unsigned g = group();
     if (g >= groups.count) return;
     Moments m = moments_of(x, groups, g);
@@ -37,7 +37,7 @@ extern "C" __global__ void moments(float* means, float* variances, const float* 
     variances[g] = m.variance;
 }
 
-extern "C" __global__ void normalize(float* out, const float* x, Groups groups, float eps) {
+extern "C" __global__ void __launch_bounds__(1024) normalize(float* out, const float* x, Groups groups, float eps) {
     unsigned g = group();
     if (g >= groups.count) return;
     Moments m = moments_of(x, groups, g);
@@ -49,7 +49,7 @@ extern "C" __global__ void normalize(float* out, const float* x, Groups groups, 
 }
 
 // r (grad - mean(grad) - hat mean(grad hat)), hat being the normalised x
-extern "C" __global__ void normalize_slope(
+extern "C" __global__ void __launch_bounds__(1024) normalize_slope(
     float* out, const float* x, const float* grad, Groups groups, float eps) {
     unsigned g = group();
     if (g >= groups.count) return;
@@ -71,7 +71,7 @@ extern "C" __global__ void normalize_slope(
 
 // The derivatives of <h, J grad> by x and by grad, J the slope at x: J h, and -r (hat mean(h J grad) + mean(h hat) J grad +
 // mean(grad hat) J h); each added to what was before, if anything.
-extern "C" __global__ void normalize_slope_back(
+extern "C" __global__ void __launch_bounds__(1024) normalize_slope_back(
     float* dx, float* dg, const float* x, const float* grad, const float* h, const float* before_x,
     const float* before_g, Groups groups, float eps) {
     unsigned g = group();

@@ -2,7 +2,7 @@
 // `chunk` neighbours along the middle axis.
 
 // For inner = 1; a group of threads a chunk.
-extern "C" __global__ void sum_rows(
+extern "C" __global__ void __launch_bounds__(1024) sum_rows(
     float* out, const float* x, unsigned outer, unsigned n, unsigned chunk, unsigned chunks) {
     unsigned g = group();
     if (g >= outer * chunks) return;

@@ -7,7 +7,7 @@ __device__ float largest(const float* x, unsigned cols) {
     return combine(top, Largest());
 }
 
-extern "C" __global__ void softmax(float* out, const float* x, unsigned rows, unsigned cols) {
+extern "C" __global__ void __launch_bounds__(1024) softmax(float* out, const float* x, unsigned rows, unsigned cols) {
     unsigned row = group();
     if (row >= rows) return;
     x += row * cols;
@@ -22,7 +22,7 @@ extern "C" __global__ void softmax(float* out, const float* x, unsigned rows, un
     for (unsigned i = threadIdx.x; i < cols; i += blockDim.x) out[i] *= scale;
 }
 
-extern "C" __global__ void log_softmax(float* out, const float* x, unsigned rows, unsigned cols) {
+extern "C" __global__ void __launch_bounds__(1024) log_softmax(float* out, const float* x, unsigned rows, unsigned cols) {
     unsigned row = group();
     if (row >= rows) return;
     x += row * cols;
