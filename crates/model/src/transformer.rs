@@ -188,10 +188,9 @@ impl<B: Backend> PlasticTransformer<B> {
             modulations.extend(modulation);
         }
         let outputs = Tensor::stack_steps(&raws)?.slice(2, 0, self.config.output_dim)?;
-        let diagnostics = if modulations.len() < steps {
-            None
-        } else {
-            Some(Diagnostics::gather(&modulations, state.take_plastic_norms()?)?)
+        let diagnostics = match modulations.is_empty() {
+            true => None,
+            false => Some(Diagnostics::gather(&modulations, state.take_plastic_norms()?)?),
         };
         Ok(SequenceOutput { outputs, diagnostics })
     }

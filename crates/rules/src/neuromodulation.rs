@@ -56,15 +56,12 @@ pub struct Modulation<B: Backend> {
 }
 
 impl<B: Backend> Modulation<B> {
-    /// The mean over layers, without a history on the tape; the first layer's as it is where all share one.
+    /// The mean over layers, without a history on the tape; `None` of none.
     ///
     /// # Errors
     /// Device errors.
-    pub fn mean(layers: &[Self], shared: bool) -> Result<Option<Self>> {
+    pub fn mean(layers: &[Self]) -> Result<Option<Self>> {
         let Some(first) = layers.first() else { return Ok(None) };
-        if shared {
-            return Ok(Some(first.clone()));
-        }
         let mean = |part: fn(&Self) -> &Tensor<B>| -> Result<Tensor<B>> {
             let mut sum = part(first).detach();
             for layer in &layers[1..] {

@@ -4,7 +4,7 @@ use plastica_tensor::{Backend, Tensor};
 
 use crate::{
     ClipMode, Credit, FastWeights, LayerTrace, Modulation, Neuromodulation, PlasticSite, PlasticityRule,
-    Result, RuleError, bounded,
+    RankOne, Result, RuleError, bounded,
 };
 
 /// What makes a layer plastic.
@@ -82,8 +82,8 @@ impl<B: Backend> Plasticity<B> {
     /// Changes the layers' fast weights after step `step` (from 0).
     ///
     /// `layers[i]`, `traces[i]` and `fast[i]` belong together; `g` is the gate's pre-activation, `[B]` for all layers or
-    /// `[B, layers]`. Returns the step's modulation, the mean over the layers where they differ, or `None` when the rule
-    /// changes nothing.
+    /// `[B, layers]`. Returns the step's modulation, the mean over the layers where they differ and η being 0 of a layer that
+    /// the rule leaves as it is; `None` under a rule that [never changes anything](PlasticityRule::is_plastic).
     ///
     /// # Errors
     /// [`RuleError::Layers`] when they are not equally many, [`RuleError::Gates`] when the gates are neither one nor as
@@ -125,44 +125,52 @@ impl<B: Backend> Plasticity<B> {
         if per_layer && g.shape()[1] != layers.len() {
             return Err(RuleError::Gates { gates: g.shape(), layers: layers.len() });
         }
-        let mut gates = Vec::new();
-        let mut moving = Vec::with_capacity(traces.len());
+        if !self.rule.is_plastic() {
+            return Ok(None);
+        }
+        let mut moves = Vec::with_capacity(traces.len());
         let mut changes = Vec::with_capacity(traces.len());
-        for (i, ((layer, trace), fast)) in layers.iter().zip(traces).zip(fast).enumerate() {
+        for ((layer, trace), fast) in layers.iter().zip(traces).zip(&mut *fast) {
             let mut memory = std::mem::take(&mut fast.memory);
             let mut site = PlasticSite { trace, parameters: &layer.rule, fast, memory: &mut memory };
             let change = self.rule.change(&mut site);
             fast.memory = memory;
-            if let Some(change) = change? {
-                changes.push(change);
-                moving.push((layer, fast));
-                if per_layer {
-                    gates.push(g.slice(1, i, 1)?.reshape([g.shape()[0]])?);
-                }
+            let change = change?;
+            moves.push(change.is_some());
+            changes.push(change.map_or_else(|| RankOne::zero(trace), Ok)?);
+        }
+        let gates: Vec<Tensor<B>> = match per_layer {
+            true => {
+                let gate = |i| Ok(g.slice(1, i, 1)?.reshape([g.shape()[0]])?);
+                (0..layers.len()).map(gate).collect::<Result<_>>()?
             }
-        }
-        if changes.is_empty() {
-            return Ok(None);
-        }
-        if !per_layer {
-            gates.push(g.clone());
-        }
+            false => vec![g.clone()],
+        };
         let eta0 = self.eta0.as_ref();
         let eta0 = if self.credit == Credit::Detached { eta0.map(Tensor::detach) } else { eta0.cloned() };
-        let modulations = self.neuromodulation.modulate(&gates, &changes, eta0.as_ref())?;
-        for (((layer, fast), change), Modulation { eta, .. }) in
-            moving.into_iter().zip(&changes).zip(&modulations)
-        {
+        let mut modulations = self.neuromodulation.modulate(&gates, &changes, eta0.as_ref())?;
+        let each = layers.iter().zip(fast).zip(&changes).zip(&mut modulations).zip(&moves);
+        for ((((layer, fast), change), Modulation { eta, .. }), &moves) in each {
             match &layer.log_bound {
-                Some(log_bound) => {
+                Some(log_bound) if moves => {
                     let (eta, change) = bounded(&mut fast.gathered, log_bound, eta, change)?;
                     fast.update(&eta, &layer.alpha, &layer.beta, &change)?;
                 }
-                None => fast.update(eta, &layer.alpha, &layer.beta, change)?,
+                _ => {
+                    if !moves {
+                        // an update all the same: fast weights count their updates as the sequence's steps
+                        *eta = Tensor::zeros(eta.backend(), eta.shape())?;
+                    }
+                    fast.update(eta, &layer.alpha, &layer.beta, change)?;
+                }
             }
         }
-        let shared = !per_layer && self.neuromodulation.clip != ClipMode::PerLayer;
-        Modulation::mean(&modulations, shared)
+        if !per_layer && self.neuromodulation.clip != ClipMode::PerLayer {
+            // one for all that move
+            let first = moves.iter().position(|&moves| moves).unwrap_or(0);
+            return Ok(modulations.into_iter().nth(first));
+        }
+        Modulation::mean(&modulations)
     }
 }
 
@@ -171,7 +179,7 @@ mod tests {
     use plastica_tensor::{Cpu, Element, GradMode, Tape, grad};
 
     use super::*;
-    use crate::{RankOne, Rule, RuleError};
+    use crate::Rule;
 
     /// Hebbian at the first of its steps, and nothing after.
     struct Once(std::sync::atomic::AtomicBool);

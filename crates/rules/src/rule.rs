@@ -36,6 +36,14 @@ pub struct RankOne<B: Backend> {
     pub q: Tensor<B>,
 }
 
+impl<B: Backend> RankOne<B> {
+    /// No change of the layer whose trace this is.
+    pub(crate) fn zero(LayerTrace { input, output, .. }: &LayerTrace<B>) -> Result<Self> {
+        let zeros = |like: &Tensor<B>| Tensor::zeros(like.backend(), like.shape());
+        Ok(Self { p: zeros(output)?, q: zeros(input)? })
+    }
+}
+
 /// Sizes of a plastic layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerSizes {
@@ -162,7 +170,12 @@ pub trait PlasticityRule<B: Backend>: Send + Sync {
         Vec::new()
     }
 
-    /// The change, or `None` for a layer that stays as it is.
+    /// Whether it ever changes anything. One that does not takes no time and no memory.
+    fn is_plastic(&self) -> bool {
+        true
+    }
+
+    /// The change, or `None` for a layer that this step leaves as it is: it is then updated at the rate 0.
     ///
     /// # Errors
     /// [`RuleError::NoInternalGradient`](crate::RuleError::NoInternalGradient) where one was needed, and when shapes

@@ -72,11 +72,7 @@ impl<B: Backend> PlasticState<B> {
             }
             let norms = side_by_side(norms.iter())?;
             sum = Some(match sum {
-                Some(sum) => {
-                    // a rule may have left a layer alone at some steps
-                    let steps = sum.shape()[1].max(norms.shape()[1]);
-                    sum.pad(1, 0, steps)?.add(&norms.pad(1, 0, steps)?)?
-                }
+                Some(sum) => sum.add(&norms)?,
                 None => norms,
             });
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use plastica_model::{
-    Diagnostics, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer, Positions, SequenceModel,
+    Diagnostics, FastNorm, Gates, ModelConfig, Noise, Parameters, PlasticState, PlasticTransformer,
+    Positions, SequenceModel,
 };
-use plastica_rules::{Credit, Modulation, Rule};
+use plastica_rules::{ClipMode, Credit, Modulation, PlasticSite, PlasticityRule, RankOne, Rule, register};
 use plastica_tensor::{Array, Backend, Cpu, GradMode, Tape, Tensor, grad};
 
 use crate::support::{distance, options, perturbed, random, small, wide};
@@ -321,6 +322,73 @@ fn a_short_sequence_of_constant_updates_is_its_steps() {
             trial.read(How::StepByStep).assert_close(&at_once, F64);
             for first in [1, 2] {
                 trial.read(How::InTwo(first)).assert_close(&at_once, F64);
+            }
+        }
+    }
+}
+
+/// Hebbian at some steps of some layers: no layer moves at step 0, and at others only those that are wider inside or outside.
+#[derive(Clone)]
+struct NowAndThen;
+
+impl NowAndThen {
+    /// Whether a layer of `out` outputs and `inp` inputs moves at step `t`.
+    fn moves(t: usize, out: usize, inp: usize) -> bool {
+        match t {
+            0 | 4 => false,
+            1 => out > inp,
+            3 => out <= inp,
+            _ => true,
+        }
+    }
+}
+
+impl<B: Backend> PlasticityRule<B> for NowAndThen {
+    fn name(&self) -> &'static str {
+        "now-and-then"
+    }
+
+    fn change(&self, site: &mut PlasticSite<'_, B>) -> plastica_rules::Result<Option<RankOne<B>>> {
+        let (p, q) = (site.trace.output.clone(), site.trace.input.clone());
+        let steps = site.memory.recall(0, &Tensor::zeros(p.backend(), [p.shape()[0], 1])?)?;
+        site.memory.keep(0, steps.shift(1.0)?);
+        let t = wide(steps.array())[0] as usize;
+        Ok(Self::moves(t, p.shape()[1], q.shape()[1]).then_some(RankOne { p, q }))
+    }
+}
+
+/// A rule may leave layers as they are: however the sequence is read, every other change is in its place, and so is what is
+/// told of it.
+#[test]
+fn a_layer_that_stays_as_it_is_keeps_its_place_in_the_sequence() {
+    let rule = register(NowAndThen).unwrap();
+    let own = ModelConfig { max_norm: 1e4, eta0: 0.5, ..small(rule) };
+    let gates = ModelConfig { gates: Gates::PerLayer, clip: ClipMode::PerLayer, ..own.clone() };
+    let bounded = ModelConfig { fast_norm: FastNorm::Bound, ..own.clone() };
+    for (name, config) in [("own", own), ("gates", gates), ("bounded", bounded)] {
+        for (credit, steps) in [("detached", 3), ("detached", 6), ("full", 6), ("windowed(2)", 6)] {
+            let mut trial = Trial::new(&Cpu::<f64>::new(), config.clone(), 2, steps);
+            trial.credit = credit.parse().unwrap();
+            for (i, name) in trial.parameters.names().to_vec().iter().enumerate() {
+                // one number each, for which a short sequence of constant updates is read at once
+                if name.ends_with("alpha") || name.ends_with("beta") {
+                    let array = &mut trial.parameters.arrays_mut()[i];
+                    *array = Array::full(&Cpu::<f64>::new(), 0.7, array.shape()).unwrap();
+                }
+            }
+            let at_once = trial.read(How::AtOnce);
+            for how in [How::StepByStep, How::InTwo(1), How::InTwo(2)] {
+                trial.read(how).assert_close(&at_once, F64);
+            }
+            let column = |name: &str, t: usize| -> Vec<f64> {
+                at_once.values[name].chunks_exact(steps).map(|episode| episode[t]).collect()
+            };
+            for t in 0..steps {
+                let still = matches!(t, 0 | 4);
+                assert_eq!(column("eta", t) == [0.0; 2], still, "{name}, {credit}, step {t}");
+                assert!(column("gate", t).iter().all(|&gate| gate > 0.0), "{name}, {credit}, step {t}");
+                let before = if t == 0 { vec![0.0; 2] } else { column("plastic_norm", t - 1) };
+                assert_eq!(column("plastic_norm", t) == before, still, "{name}, {credit}, step {t}");
             }
         }
     }

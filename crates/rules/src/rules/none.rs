@@ -13,6 +13,10 @@ impl<B: Backend> PlasticityRule<B> for NoPlasticity {
         "none"
     }
 
+    fn is_plastic(&self) -> bool {
+        false
+    }
+
     fn change(&self, _: &mut PlasticSite<'_, B>) -> Result<Option<RankOne<B>>> {
         Ok(None)
     }
