@@ -63,8 +63,8 @@ impl Device {
     pub fn jobs(self) -> Option<NonZeroUsize> {
         match self {
             Device::Cpu => None,
-            // a thread takes longer to queue a small run's work than the device to do it
-            Device::Cuda(_) => NonZeroUsize::new(8),
+            // runs that queue work on one device wait for each other: several are no faster, and long ones are slower
+            Device::Cuda(_) => Some(NonZeroUsize::MIN),
         }
     }
 

@@ -87,7 +87,7 @@ pub struct Arguments {
     /// Write event files too, to the folder's folder tensorboard.
     #[arg(long)]
     tensorboard: bool,
-    /// Runs under way at once; by default as many as there are threads, and on a CUDA device 8 at most. No result depends on it.
+    /// Runs under way at once; by default as many as there are threads, and on a CUDA device one. No result depends on it.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     #[command(flatten)]

@@ -72,9 +72,11 @@ impl Evaluating {
         let objective = SequenceObjective { loss: source.loss() };
         let count = episodes.saturating_sub(self.episodes).min(EVALUATION_BATCH);
         let batch = source.sample(rng, count)?;
-        let size = shard_size(&batch, batch.steps, breadth(parameters));
-        let shards =
-            in_shards(&batch, size, |shard, _| evaluate_shard(config, parameters, objective, &shard))?;
+        let breadth = breadth(parameters);
+        let size = shard_size(&batch, batch.steps, breadth);
+        let shards = in_shards(&batch, size, breadth, |shard, _| {
+            evaluate_shard(config, parameters, objective, &shard)
+        })?;
         let mut here = Tally::default();
         for (measured, _) in &shards {
             here.merge(measured);

@@ -36,16 +36,19 @@ const PAIRS_A_STEP: usize = 256;
 /// Blocks of which that is so: a shard of more blocks has fewer steps.
 const SHARD_BLOCKS: usize = 2;
 
-/// Applies `f` to a batch's shards, of `size` episodes, in parallel, results in order.
+/// Applies `f` to a batch's shards, of `size` episodes, results in order: in parallel on cores, and one after the other on a
+/// broader device, which one fills and whose memory then holds no more than one.
 pub(crate) fn in_shards<R: Send>(
     batch: &EpisodeBatch,
     size: usize,
+    breadth: usize,
     f: impl Fn(EpisodeBatch, Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
     let ranges: Vec<_> =
         (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
     match &ranges[..] {
         [whole] => Ok(vec![f(batch.clone(), whole.clone())?]),
+        _ if breadth > 1 => ranges.into_iter().map(|range| f(batch.select(range.clone()), range)).collect(),
         _ => ordered_map(ranges, |range| f(batch.select(range.clone()), range)),
     }
 }
@@ -181,6 +184,26 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+
+    #[test]
+    fn shards_are_a_batch_in_order_and_one_after_the_other_on_a_broad_device() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let source = TaskConfig::Copying(Copying::default()).build().unwrap();
+        let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 7).unwrap();
+        for breadth in [1, 16] {
+            let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let shards = in_shards(&batch, 3, breadth, |shard, range| {
+                most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                assert_eq!(shard.inputs, batch.select(range.clone()).inputs);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                Ok(range)
+            });
+            assert_eq!(shards.unwrap(), [0..3, 3..6, 6..7]);
+            assert!(breadth == 1 || most.into_inner() == 1);
+        }
+    }
 
     #[test]
     fn long_episodes_of_deep_models_are_in_smaller_shards() {

@@ -219,7 +219,7 @@ impl<B: Backend> Trainer<B> {
         Ok(Some((record, evaluation)))
     }
 
-    /// One optimiser step on a batch: shards in parallel, their gradients added up in order. An encoder's running statistics
+    /// One optimiser step on a batch: shards in parallel where it is on cores, their gradients added up in order. An encoder's running statistics
     /// take in the shards' in order, too.
     ///
     /// # Errors
@@ -230,8 +230,9 @@ impl<B: Backend> Trainer<B> {
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
         let steps = steps_kept(&config.model, config.training.credit, batch.steps);
-        let size = shard_size(batch, steps, breadth(parameters));
-        let shards = in_shards(batch, size, |shard, range| {
+        let breadth = breadth(parameters);
+        let size = shard_size(batch, steps, breadth);
+        let shards = in_shards(batch, size, breadth, |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
         })?;
