@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::argmax;
-use crate::shard::{breadth, in_shards, shard_size};
+use crate::shard::{breadth, in_shards};
 use crate::trainer::{Traced, measure_plasticity, read, summarise};
 use crate::{EvalError, Objective, SequenceObjective, StepTrace, Tally, Whereabouts};
 
@@ -72,9 +72,7 @@ impl Evaluating {
         let objective = SequenceObjective { loss: source.loss() };
         let count = episodes.saturating_sub(self.episodes).min(EVALUATION_BATCH);
         let batch = source.sample(rng, count)?;
-        let breadth = breadth(parameters);
-        let size = shard_size(&batch, batch.steps, breadth);
-        let shards = in_shards(&batch, size, breadth, |shard, _| {
+        let shards = in_shards(&batch, batch.steps, breadth(parameters), |shard, _| {
             evaluate_shard(config, parameters, objective, &shard)
         })?;
         let mut here = Tally::default();

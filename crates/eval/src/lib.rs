@@ -20,6 +20,7 @@
 //! ```
 
 mod claims;
+mod comparison;
 mod config;
 mod divergence;
 mod episode;
@@ -52,6 +53,7 @@ mod trainer;
 pub use claims::{
     Assertion, Claim, Comparison, Effect, Finding, Group, Sample, Scale, Side, Test, Verdict, claims,
 };
+pub use comparison::{RuleRow, comparison_table};
 pub use config::TrainingConfig;
 pub use divergence::Whereabouts;
 pub use episode::{EpisodeTrace, HeadAttention, LayerNorms};
@@ -78,7 +80,7 @@ pub use session::{Event, Note, Session, StudyOutcome, execute_all};
 pub use snapshot::Snapshot;
 pub use statistics::{Summary, difference_in_standard_errors};
 pub use study::{PlannedRun, Protocol, Study};
-pub use table::{Align, Column, RuleRow, Table, comparison_table, format_number};
+pub use table::{Align, Column, Table, format_number};
 pub use tally::Tally;
 pub use tensorboard::write_events;
 pub use trace::StepTrace;

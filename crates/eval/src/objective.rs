@@ -104,7 +104,7 @@ impl<B: Backend> Objective<B> for SequenceObjective {
                 if queries_alone {
                     tally.add("accuracy", strict);
                 } else {
-                    let late = |&i: &usize| i % steps >= steps / 2;
+                    let late = |&i: &usize| counts_as_recalled(i % steps, steps);
                     tally.add("recall_accuracy", (0..classes.len()).filter(late).map(right));
                     tally.add("recall_accuracy_strict", strict);
                 }
@@ -112,6 +112,17 @@ impl<B: Backend> Objective<B> for SequenceObjective {
         }
         Ok(())
     }
+}
+
+/// Whether the published `recall_accuracy` counts a step of a sequence of `steps`.
+fn counts_as_recalled(step: usize, steps: usize) -> bool {
+    step >= steps / 2
+}
+
+/// What an answer of blanks alone scores as `recall_accuracy`: the share of steps that it counts and that ask for nothing.
+pub(crate) fn empty_answer_score(phases: &[Phase]) -> f64 {
+    let counted = || (0..phases.len()).filter(|&step| counts_as_recalled(step, phases.len()));
+    counted().filter(|&step| phases[step] != Phase::Recall).count() as f64 / counted().count() as f64
 }
 
 /// Places of queries, counted from an episode's beginning and from its change of mapping, that have a metric of their own.
@@ -190,6 +201,7 @@ mod tests {
         blank.iter_mut().step_by(10).for_each(|logit| *logit = 5.0);
         let tally = measure(SequenceObjective { loss: LossKind::CrossEntropy }, blank, &batch);
         assert_eq!(tally.mean("recall_accuracy"), 11.0 / 16.0);
+        assert_eq!(empty_answer_score(&batch.phases), 11.0 / 16.0);
         assert_eq!(tally.mean("recall_accuracy_strict"), 0.0);
     }
 

@@ -36,14 +36,15 @@ const PAIRS_A_STEP: usize = 256;
 /// Blocks of which that is so: a shard of more blocks has fewer steps.
 const SHARD_BLOCKS: usize = 2;
 
-/// Applies `f` to a batch's shards, of `size` episodes, results in order: in parallel on cores, and one after the other on a
-/// broader device, which one fills and whose memory then holds no more than one.
+/// Applies `f` to a batch's shards, results in order: in parallel on cores, and one after the other on a broader device, which
+/// one fills and whose memory then holds the work of no more than one. `steps_kept` is what an episode's steps count as.
 pub(crate) fn in_shards<R: Send>(
     batch: &EpisodeBatch,
-    size: usize,
+    steps_kept: usize,
     breadth: usize,
     f: impl Fn(EpisodeBatch, Range<usize>) -> Result<R, EvalError> + Send + Sync,
 ) -> Result<Vec<R>, EvalError> {
+    let size = shard_size(batch, steps_kept, breadth);
     let ranges: Vec<_> =
         (0..batch.batch).step_by(size).map(|start| start..(start + size).min(batch.batch)).collect();
     match &ranges[..] {
@@ -65,7 +66,7 @@ pub(crate) fn steps_kept(model: &ModelConfig, credit: Credit, steps: usize) -> u
 }
 
 /// Episodes of a shard: fewer where they are long, or their images are large.
-pub(crate) fn shard_size(batch: &EpisodeBatch, steps_kept: usize, breadth: usize) -> usize {
+fn shard_size(batch: &EpisodeBatch, steps_kept: usize, breadth: usize) -> usize {
     let pixels = batch.images.as_ref().map_or(0, |images| {
         let [_, height, width] = images.shape;
         batch.steps * height * width
@@ -193,7 +194,9 @@ mod tests {
         let batch = source.sample(&mut ChaCha8Rng::seed_from_u64(1), 7).unwrap();
         for breadth in [1, 16] {
             let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            let shards = in_shards(&batch, 3, breadth, |shard, range| {
+            // of which three episodes fit
+            let steps_kept = breadth * SHARD_STEPS / 3;
+            let shards = in_shards(&batch, steps_kept, breadth, |shard, range| {
                 most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 assert_eq!(shard.inputs, batch.select(range.clone()).inputs);
                 std::thread::sleep(std::time::Duration::from_millis(5));

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::Evaluating;
-use crate::shard::{Shard, add, breadth, in_shards, shard_size, steps_kept, train_shard};
+use crate::shard::{Shard, add, breadth, in_shards, steps_kept, train_shard};
 use crate::tensors::EpisodeTensors;
 use crate::{
     EpochRecord, EvalError, Evaluation, RunConfig, SequenceObjective, StepTrace, Tally, Whereabouts,
@@ -219,8 +219,8 @@ impl<B: Backend> Trainer<B> {
         Ok(Some((record, evaluation)))
     }
 
-    /// One optimiser step on a batch: shards in parallel where it is on cores, their gradients added up in order. An encoder's running statistics
-    /// take in the shards' in order, too.
+    /// One optimiser step on a batch: the shards' gradients are added up in order, and an encoder's running statistics take in
+    /// the shards' in order, too.
     ///
     /// # Errors
     /// [`EvalError::Diverged`] when the loss or the gradient is no longer finite.
@@ -230,9 +230,7 @@ impl<B: Backend> Trainer<B> {
         // the gradient of a batch is that of its episodes' mean loss
         let weight = 1.0 / batch.batch as f64;
         let steps = steps_kept(&config.model, config.training.credit, batch.steps);
-        let breadth = breadth(parameters);
-        let size = shard_size(batch, steps, breadth);
-        let shards = in_shards(batch, size, breadth, |shard, range| {
+        let shards = in_shards(batch, steps, breadth(parameters), |shard, range| {
             let noise = Noise::new(config.model.dropout, config.model.num_layers, &keys[range]);
             train_shard(config, parameters, objective, &shard, noise, weight)
         })?;

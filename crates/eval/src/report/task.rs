@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::curves::phases;
 use super::{Curve, distinct};
-use crate::table::shown_metrics;
+use crate::comparison::shown_metrics;
 use crate::{
     EvalError, RuleRow, RunRecord, RunStatus, Summary, Table, comparison_table,
     difference_in_standard_errors, published, split_arm,
