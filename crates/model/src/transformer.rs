@@ -22,7 +22,7 @@ mod looking;
 mod rotary;
 mod state;
 
-use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plasticity, Rule};
+use plastica_rules::{Credit, FastWeights, LayerTrace, Modulation, Plasticity};
 use plastica_tensor::ops::attention::AttentionCache;
 use plastica_tensor::ops::history::FastHistory;
 use plastica_tensor::{Backend, GradMode, Tape, Tensor, grad_along};
@@ -157,7 +157,7 @@ impl<B: Backend> PlasticTransformer<B> {
     /// The next steps `[B, T, input_dim]`, none of which but the last is a window's end.
     fn read_on(&self, inputs: &Tensor<B>, state: &mut PlasticState<B>) -> Result<SequenceOutput<B>> {
         let steps = inputs.shape()[1];
-        if self.config.rule == Rule::None {
+        if !self.plasticity.rule.is_plastic() {
             return self.forward_at_once(inputs, state, None);
         }
         if self.training
@@ -188,11 +188,8 @@ impl<B: Backend> PlasticTransformer<B> {
             modulations.extend(modulation);
         }
         let outputs = Tensor::stack_steps(&raws)?.slice(2, 0, self.config.output_dim)?;
-        let diagnostics = match modulations.is_empty() {
-            true => None,
-            false => Some(Diagnostics::gather(&modulations, state.take_plastic_norms()?)?),
-        };
-        Ok(SequenceOutput { outputs, diagnostics })
+        let diagnostics = Diagnostics::gather(&modulations, state.take_plastic_norms()?)?;
+        Ok(SequenceOutput { outputs, diagnostics: Some(diagnostics) })
     }
 
     /// After a step: where the outer gradient crosses no window's edge, keys and values become constants there, as fast weights do.

@@ -151,18 +151,16 @@ impl<B: Backend> Plasticity<B> {
         let mut modulations = self.neuromodulation.modulate(&gates, &changes, eta0.as_ref())?;
         let each = layers.iter().zip(fast).zip(&changes).zip(&mut modulations).zip(&moves);
         for ((((layer, fast), change), Modulation { eta, .. }), &moves) in each {
-            match &layer.log_bound {
-                Some(log_bound) if moves => {
+            if !moves {
+                *eta = Tensor::zeros(eta.backend(), eta.shape())?;
+            }
+            match layer.log_bound.as_ref().filter(|_| moves) {
+                Some(log_bound) => {
                     let (eta, change) = bounded(&mut fast.gathered, log_bound, eta, change)?;
                     fast.update(&eta, &layer.alpha, &layer.beta, &change)?;
                 }
-                _ => {
-                    if !moves {
-                        // an update all the same: fast weights count their updates as the sequence's steps
-                        *eta = Tensor::zeros(eta.backend(), eta.shape())?;
-                    }
-                    fast.update(eta, &layer.alpha, &layer.beta, change)?;
-                }
+                // at the rate 0 as well: fast weights count their updates as the sequence's steps
+                None => fast.update(eta, &layer.alpha, &layer.beta, change)?,
             }
         }
         if !per_layer && self.neuromodulation.clip != ClipMode::PerLayer {
